@@ -21,6 +21,11 @@ pub mod etcd {
     pub use crate::packages::mvccpb::*;
 }
 
+/// The part of Milvus's API and records that we speak, one module per Milvus package.
+pub mod milvus {
+    pub use crate::packages::milvus::proto::*;
+}
+
 /// Our own messages: log entries, records, peers, administration.
 pub mod quorate {
     pub use crate::packages::quorate::v1::*;
