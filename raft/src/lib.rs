@@ -1,1 +1,4 @@
+//! Durability: consensus, log, state and snapshots on disk, and the peers.
 
+pub mod convert;
+pub mod types;
