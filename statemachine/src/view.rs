@@ -18,10 +18,25 @@ use proto::etcd;
 use crate::catalog::Catalog;
 use crate::channel::Channels;
 use crate::session::Sessions;
+use crate::store::Fault;
 
 pub use ids::{CollectionId, DatabaseId, FieldId, PartitionId, ServerId, canonical_i64};
 pub use names::{Name, Names};
 pub use row::{Row, Rows, Undecodable};
+
+/// Live pairs of the keyspace, for building views from nothing.
+pub trait LiveKeys {
+    /// Visits the pairs with `start <= key`, and `key < end` where an end is given, in key order.
+    ///
+    /// # Errors
+    /// A fault of the storage, or what `visit` returned.
+    fn visit(
+        &mut self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(etcd::KeyValue) -> Result<(), Fault>,
+    ) -> Result<(), Fault>;
+}
 
 /// Which view a key belongs to. Duties wake up by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,9 +80,24 @@ impl Views {
         }
     }
 
-    /// The key ranges `[start, end)` that the views are made of, in order and disjoint. Whoever
-    /// builds views reads the live keys of these, and no others, and calls `put` for each.
-    pub fn ranges(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    /// Builds all views for a root path.
+    ///
+    /// # Errors
+    /// A fault of the storage; never because of what a record holds.
+    pub fn rebuild(root_path: &str, live: &mut dyn LiveKeys) -> Result<Views, Fault> {
+        let mut views = Views::new(root_path);
+        for (start, end) in views.ranges() {
+            live.visit(&start, Some(&end), &mut |kv| {
+                views.put(&kv);
+                Ok(())
+            })?;
+        }
+        Ok(views)
+    }
+
+    /// The key ranges `[start, end)` that the views are made of, in order and disjoint: building
+    /// views reads the values of these live keys and of no others.
+    fn ranges(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         [CHANNEL_PREFIX, Catalog::PREFIX, SESSION_PREFIX, Catalog::COPIES_PREFIX]
             .into_iter()
             .map(|prefix| {
