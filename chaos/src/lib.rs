@@ -1,1 +1,23 @@
+//! Drives real server processes from the outside: starts them, breaks them, loads them, records
+//! what clients saw and checks it.
+//!
+//! It knows the binary's flags and the wire, nothing else: a reference that shares code with the
+//! server shares its bugs. The same code drives etcd, so the checkers are tried on a peer too.
 
+pub mod backup;
+pub mod bench;
+pub mod ceiling;
+pub mod checker;
+pub mod client;
+pub mod cluster;
+pub mod demo;
+pub mod failover;
+pub mod history;
+pub mod load;
+pub mod million;
+pub mod nemesis;
+pub mod numbers;
+pub mod report;
+pub mod snapshot;
+pub mod torture;
+pub mod workload;

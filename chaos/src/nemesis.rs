@@ -1,0 +1,215 @@
+//! Breaks a cluster by a plan that follows from a seed, and says which faults really happened.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::cluster::Cluster;
+use crate::numbers::index;
+use crate::report;
+
+/// How long a restarted cluster may take until every node answers again.
+const HEAL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whom a fault hits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// Whoever leads at that moment.
+    Leader,
+    Node(usize),
+    /// Two nodes: no majority is left.
+    AllBut(usize),
+    All,
+}
+
+/// What is done to the target.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// SIGKILL, and a start after `down`.
+    Kill { down: Duration },
+    /// SIGKILL again while it is still coming up, then a start.
+    KillTwice { between: Duration },
+    /// SIGSTOP, and SIGCONT after `frozen`.
+    Freeze { frozen: Duration },
+}
+
+/// One planned fault.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Step {
+    /// Quiet time before it.
+    pub pause: Duration,
+    pub target: Target,
+    pub fault: Fault,
+}
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub n_planned: usize,
+    pub n_kills: usize,
+    pub n_freezes: usize,
+    pub n_whole_cluster: usize,
+    /// Planned faults that did not happen, each with its reason. Not empty: the run proves nothing.
+    pub missed: Vec<String>,
+}
+
+/// The faults of a run of about `total`. The same seed gives the same plan.
+#[must_use]
+pub fn plan(seed: u64, n_nodes: usize, total: Duration) -> Vec<Step> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut steps = Vec::new();
+    let mut spent = Duration::ZERO;
+    loop {
+        let step = step(&mut random, n_nodes);
+        // The time that a leader's election takes after each fault is part of the plan's length.
+        spent += step.pause + step.length() + Duration::from_millis(500);
+        if spent > total {
+            return steps;
+        }
+        steps.push(step);
+    }
+}
+
+fn step(random: &mut StdRng, n_nodes: usize) -> Step {
+    let mut millis = |low: u64, high: u64| Duration::from_millis(random.random_range(low..high));
+    let pause = millis(500, 4000);
+    let (short, long) = (millis(0, 300), millis(300, 4000));
+    let node = index(random.random(), n_nodes);
+    let target = match random.random_range(0..10) {
+        0..4 => Target::Leader,
+        4..7 => Target::Node(node),
+        7..8 => Target::AllBut(node),
+        _ => Target::All,
+    };
+    let fault = match random.random_range(0..10) {
+        0..3 => Fault::Kill { down: short },
+        3..6 => Fault::Kill { down: long },
+        6..7 => Fault::KillTwice { between: long / 4 },
+        _ => Fault::Freeze { frozen: long },
+    };
+    Step { pause, target, fault }
+}
+
+impl Step {
+    fn length(self) -> Duration {
+        match self.fault {
+            Fault::Kill { down: length }
+            | Fault::KillTwice { between: length }
+            | Fault::Freeze { frozen: length } => length,
+        }
+    }
+}
+
+/// Carries a plan out. Returns early with an error where a node exits by itself.
+///
+/// # Errors
+/// A node exited by itself or could not be started: that is a finding, not a missed fault.
+pub async fn carry_out(
+    cluster: &mut Cluster,
+    steps: &[Step],
+    deadline: Instant,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    outcome.n_planned = steps.len();
+    for (number, step) in steps.iter().enumerate() {
+        if Instant::now() > deadline {
+            outcome.missed.push(format!("step {} of {}: out of time", number + 1, steps.len()));
+            continue;
+        }
+        tokio::time::sleep(step.pause).await;
+        let Some(hit) = resolve(cluster, step.target).await else {
+            outcome.missed.push(format!("step {}: no leader to hit", number + 1));
+            continue;
+        };
+        report::progress(format!(
+            "fault {}/{}: {:?} on {}",
+            number + 1,
+            steps.len(),
+            step.fault,
+            hit.iter().map(|at| cluster.nodes[*at].name.as_str()).collect::<Vec<_>>().join(", ")
+        ));
+        cluster.check_alive()?;
+        if hit.len() == cluster.nodes.len() {
+            outcome.n_whole_cluster += 1;
+        }
+        strike(cluster, &hit, step.fault, outcome).await.with_context(|| {
+            format!("fault {} ({:?} on {:?})", number + 1, step.fault, step.target)
+        })?;
+    }
+    cluster.start_all()?;
+    cluster.wait_ready(HEAL_PATIENCE).await.context("after the last fault")
+}
+
+async fn resolve(cluster: &mut Cluster, target: Target) -> Option<Vec<usize>> {
+    let all = 0..cluster.nodes.len();
+    match target {
+        Target::Leader => Some(vec![cluster.wait_leader(Duration::from_secs(20)).await.ok()?]),
+        Target::Node(at) => Some(vec![at]),
+        Target::AllBut(spared) => Some(all.filter(|at| *at != spared).collect()),
+        Target::All => Some(all.collect()),
+    }
+}
+
+async fn strike(
+    cluster: &mut Cluster,
+    hit: &[usize],
+    fault: Fault,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    match fault {
+        Fault::Kill { down } => {
+            kill(cluster, hit, outcome)?;
+            tokio::time::sleep(down).await;
+            start(cluster, hit)
+        }
+        Fault::KillTwice { between } => {
+            kill(cluster, hit, outcome)?;
+            start(cluster, hit)?;
+            tokio::time::sleep(between).await;
+            kill(cluster, hit, outcome)?;
+            start(cluster, hit)
+        }
+        Fault::Freeze { frozen } => {
+            for at in hit {
+                cluster.nodes[*at].process.stop()?;
+                outcome.n_freezes += 1;
+            }
+            tokio::time::sleep(frozen).await;
+            for at in hit {
+                cluster.nodes[*at].process.resume()?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// All signals first, so that "all at once" is within microseconds.
+fn kill(cluster: &mut Cluster, hit: &[usize], outcome: &mut Outcome) -> Result<()> {
+    for at in hit {
+        cluster.nodes[*at].process.send_kill()?;
+    }
+    for at in hit {
+        cluster.nodes[*at].process.reap()?;
+        outcome.n_kills += 1;
+    }
+    Ok(())
+}
+
+fn start(cluster: &mut Cluster, hit: &[usize]) -> Result<()> {
+    hit.iter().try_for_each(|at| cluster.nodes[*at].process.start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_replays_its_plan() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(plan(7, 3, minute), plan(7, 3, minute));
+        assert_ne!(plan(7, 3, minute), plan(8, 3, minute));
+        assert!(plan(7, 3, minute).len() > 8);
+    }
+}
