@@ -49,6 +49,7 @@ pub struct FailoverReport {
     pub median_ms: f64,
     pub max_ms: f64,
     pub n_acknowledged: u64,
+    pub n_failed: u64,
     pub n_lost: u64,
 }
 
@@ -60,7 +61,7 @@ pub struct FailoverReport {
 pub async fn run(options: &FailoverOptions) -> Result<FailoverReport> {
     let mut cluster = Cluster::start(&options.cluster).await?;
     let mut gaps_ms = Vec::new();
-    let (mut n_acknowledged, mut n_lost) = (0, 0);
+    let (mut n_acknowledged, mut n_failed, mut n_lost) = (0, 0, 0);
     for number in 1..=options.n_runs {
         tokio::time::sleep(CALM).await;
         let round = match options.mode {
@@ -70,20 +71,22 @@ pub async fn run(options: &FailoverOptions) -> Result<FailoverReport> {
         }
         .with_context(|| format!("run {number}; {}", cluster.log_tails()))?;
         report::progress(format!(
-            "{} {:?} {number}/{}: {:.0} ms, {} writes acknowledged, {} lost",
+            "{} {:?} {number}/{}: {:.0} ms, {} writes acknowledged, {} failed, {} lost",
             options.cluster.kind.label(),
             options.mode,
             options.n_runs,
             millis(round.gap),
             round.n_acknowledged,
+            round.n_failed,
             round.n_lost
         ));
         gaps_ms.push(millis(round.gap));
         n_acknowledged += round.n_acknowledged;
+        n_failed += round.n_failed;
         n_lost += round.n_lost;
     }
     let (median_ms, max_ms) = (median(&gaps_ms), max(&gaps_ms));
-    Ok(FailoverReport { gaps_ms, median_ms, max_ms, n_acknowledged, n_lost })
+    Ok(FailoverReport { gaps_ms, median_ms, max_ms, n_acknowledged, n_failed, n_lost })
 }
 
 /// One round.
@@ -91,6 +94,8 @@ pub async fn run(options: &FailoverOptions) -> Result<FailoverReport> {
 pub struct Round {
     pub gap: Duration,
     pub n_acknowledged: u64,
+    /// Writes that got an error or no answer within 8 s, those to the victim included.
+    pub n_failed: u64,
     pub n_lost: u64,
 }
 
@@ -101,10 +106,11 @@ pub struct Round {
 /// As [`run`].
 pub async fn kill_leader(cluster: &mut Cluster, number: usize) -> Result<Round> {
     let leader = cluster.wait_leader(PATIENCE).await?;
+    let term = term_of(&cluster.nodes[leader].client).await?;
     let mut writers = Writers::start(cluster, number);
     tokio::time::sleep(Duration::from_millis(300)).await;
     let killed = cluster.nodes[leader].process.kill()?;
-    let gap = writers.first_after(killed, leader).await?;
+    let gap = writers.first_after(killed, leader, term).await?;
     cluster.nodes[leader].process.start()?;
     cluster.wait_ready(Duration::from_secs(60)).await.context("the killed node came back")?;
     writers.conclude(cluster, gap).await
@@ -112,10 +118,11 @@ pub async fn kill_leader(cluster: &mut Cluster, number: usize) -> Result<Round> 
 
 async fn freeze_leader(cluster: &mut Cluster, number: usize) -> Result<Round> {
     let leader = cluster.wait_leader(PATIENCE).await?;
+    let old_term = term_of(&cluster.nodes[leader].client).await?;
     let mut writers = Writers::start(cluster, number);
     tokio::time::sleep(Duration::from_millis(300)).await;
     let frozen = cluster.nodes[leader].process.stop()?;
-    let gap = writers.first_after(frozen, leader).await?;
+    let gap = writers.first_after(frozen, leader, old_term).await?;
     // Long enough that the sleeper's own timers are all overdue when it wakes.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let successor = cluster.wait_leader(PATIENCE).await?;
@@ -165,6 +172,7 @@ async fn transfer(cluster: &mut Cluster, number: usize) -> Result<Round> {
 struct Ack {
     key: String,
     node: usize,
+    term: u64,
     sent: Instant,
     at: Instant,
 }
@@ -213,11 +221,12 @@ impl Writers {
         Writers { acks, seen: Vec::new(), failed, over, tasks }
     }
 
-    /// From `fault` to the first acknowledgement, by another node, of a write sent after it.
-    async fn first_after(&mut self, fault: Instant, victim: usize) -> Result<Duration> {
+    /// From `fault` to the first acknowledgement in a later term, by another node, of a write sent
+    /// after it. (A signal takes effect a little after it was sent: the term tells the leaders apart.)
+    async fn first_after(&mut self, fault: Instant, victim: usize, term: u64) -> Result<Duration> {
         let first = tokio::time::timeout(PATIENCE, async {
             while let Some(ack) = self.acks.recv().await {
-                let found = ack.node != victim && ack.sent > fault;
+                let found = ack.node != victim && ack.sent > fault && ack.term > term;
                 self.seen.push(ack.clone());
                 if found {
                     return Some(ack.at - fault);
@@ -272,7 +281,9 @@ impl Writers {
             report::line(format!("LOST: {lost:?}"));
         }
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        Ok(Round { gap, n_acknowledged: count(self.seen.len()), n_lost: count(lost.len()) })
+        let (n_acknowledged, n_lost) = (count(self.seen.len()), count(lost.len()));
+        let n_failed = self.failed.iter().map(|it| it.load(Ordering::Relaxed)).sum();
+        Ok(Round { gap, n_acknowledged, n_failed, n_lost })
     }
 }
 
@@ -284,10 +295,13 @@ async fn write(
     n_failed: Arc<AtomicU64>,
 ) {
     let sent = Instant::now();
-    match client.put(key.clone(), "value", Duration::from_secs(8)).await {
-        Ok(_revision) => {
+    let request =
+        etcd::PutRequest { key: key.clone().into(), value: "value".into(), ..Default::default() };
+    match within(Duration::from_secs(8), client.kv().put(request)).await {
+        Ok(answer) => {
+            let term = answer.header.map_or(0, |header| header.raft_term);
             // The reader may be gone when the last answers come.
-            let _ = acks.send(Ack { key, node, sent, at: Instant::now() });
+            let _ = acks.send(Ack { key, node, term, sent, at: Instant::now() });
         }
         Err(_status) => {
             n_failed.fetch_add(1, Ordering::Relaxed);
@@ -318,11 +332,12 @@ impl FailoverReport {
     #[must_use]
     pub fn summary(&self) -> String {
         format!(
-            "{} runs: median {:.0} ms, max {:.0} ms; {} writes acknowledged, {} lost",
+            "{} runs: median {:.0} ms, max {:.0} ms; {} writes acknowledged, {} failed, {} lost",
             self.gaps_ms.len(),
             self.median_ms,
             self.max_ms,
             crate::numbers::grouped(self.n_acknowledged),
+            crate::numbers::grouped(self.n_failed),
             self.n_lost
         )
     }
