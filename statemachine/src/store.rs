@@ -53,6 +53,14 @@ pub trait StateRead {
     /// A fault of the storage; never a rejection.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Fault>;
 
+    /// Rows of many keys, in their order. A store that reads batches faster overrides it.
+    ///
+    /// # Errors
+    /// A fault of the storage.
+    fn get_many(&self, table: Table, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, Fault> {
+        keys.iter().map(|key| self.get(table, key)).collect()
+    }
+
     /// Visits rows with `start <= key`, and `key < end` where an end is given, in key order or
     /// against it.
     ///
@@ -91,6 +99,12 @@ pub struct Changes {
 }
 
 #[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    rows: usize,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
 struct Row {
     table: Table,
     key_end: usize,
@@ -104,6 +118,31 @@ impl Changes {
         let key_end = self.arena.len();
         self.arena.extend_from_slice(value);
         self.rows.push(Row { table, key_end, value_end: Some(self.arena.len()) });
+    }
+
+    /// A put whose key and value are written in place; returns the value.
+    pub(crate) fn put_with(
+        &mut self,
+        table: Table,
+        write_key: impl FnOnce(&mut Vec<u8>),
+        write_value: impl FnOnce(&mut Vec<u8>),
+    ) -> &[u8] {
+        write_key(&mut self.arena);
+        let key_end = self.arena.len();
+        write_value(&mut self.arena);
+        let value_end = self.arena.len();
+        self.rows.push(Row { table, key_end, value_end: Some(value_end) });
+        &self.arena[key_end..]
+    }
+
+    /// A place to look back to with [`Changes::since`].
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { rows: self.rows.len(), bytes: self.arena.len() }
+    }
+
+    /// Number of changes since a mark, and their keys and values back to back.
+    pub(crate) fn since(&self, mark: Mark) -> (usize, &[u8]) {
+        (self.rows.len() - mark.rows, &self.arena[mark.bytes..])
     }
 
     pub fn delete(&mut self, table: Table, key: &[u8]) {

@@ -17,6 +17,7 @@ use proto::etcd;
 
 use crate::catalog::Catalog;
 use crate::channel::Channels;
+use crate::event::{Event, EventKind};
 use crate::session::Sessions;
 use crate::store::Fault;
 
@@ -44,6 +45,10 @@ pub enum Area {
     Session,
     Channel,
     Catalog,
+}
+
+impl Area {
+    pub const ALL: [Area; 3] = [Area::Session, Area::Channel, Area::Catalog];
 }
 
 /// A row that could not be made.
@@ -133,6 +138,14 @@ impl Views {
             Area::Catalog => catalog.delete(key),
         }
         Some(area)
+    }
+
+    /// Follows one change. Infallible and short: it runs under the state's write lock.
+    pub fn apply(&mut self, event: &Event) -> Option<Area> {
+        match event.kind {
+            EventKind::Put => self.put(&event.kv),
+            EventKind::Delete => self.delete(event.key()),
+        }
     }
 
     pub fn sessions(&self) -> &Sessions {

@@ -1,0 +1,131 @@
+//! Past changes: catching watchers up, and pairs as they were before a change.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use proto::etcd;
+
+use crate::event::{Event, EventKind};
+use crate::ids::EventId;
+use crate::kv::past;
+use crate::store::{Direction, Fault, StateRead, Table};
+use crate::table::event::{self, EventRow};
+
+/// How much of history to read at once. At least one revision is read whatever it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryBudget {
+    pub events_max: usize,
+    /// Of keys and values.
+    pub bytes_max: usize,
+}
+
+/// A part of history.
+#[derive(Clone, Debug)]
+pub struct History {
+    pub events: Vec<Event>,
+    /// Where to go on; above the wanted end when all was read. No revision is ever split.
+    pub next_revision: i64,
+}
+
+/// Changes from one revision to another, both inclusive, that `wants` lets pass by key.
+///
+/// Invariant: `from_revision` is not below the compacted revision; the caller checks it against the
+/// same image that it reads.
+///
+/// # Errors
+/// A fault of the storage.
+pub fn events(
+    store: &dyn StateRead,
+    from_revision: i64,
+    to_revision: i64,
+    budget: HistoryBudget,
+    wants: &mut dyn FnMut(&[u8]) -> bool,
+) -> Result<History, Fault> {
+    let mut history = History { events: Vec::new(), next_revision: to_revision.saturating_add(1) };
+    let start = event::encode_key(EventId::first_of(from_revision.max(0)));
+    let end = event::encode_key(EventId::first_of(to_revision.saturating_add(1)));
+    // Rows that are looked at cost too, so that a rare filter does not read all history at once.
+    let (mut n_rows, mut bytes) = (0, 0);
+    let mut last_revision = None;
+    store.scan(Table::Event, &start, Some(&end), Direction::Forward, &mut |row_key, row| {
+        let id = event::decode_key(row_key)?;
+        let is_full = n_rows >= budget.events_max || bytes >= budget.bytes_max;
+        if is_full && last_revision.is_some_and(|last| last != id.revision) {
+            history.next_revision = id.revision;
+            return Ok(ControlFlow::Break(()));
+        }
+        last_revision = Some(id.revision);
+        n_rows += 1;
+        let row = EventRow::parse(row)?;
+        bytes += row.key().len() + row.value().len();
+        if wants(row.key()) {
+            let kind = if row.is_tombstone() { EventKind::Delete } else { EventKind::Put };
+            let kv = row.key_value_copied(id.revision);
+            history.events.push(Event {
+                revision: id.revision,
+                sub: id.sub,
+                kind,
+                kv,
+                replaced: None,
+            });
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(history)
+}
+
+/// The pair as it was just before `revision`, if the key lived then and is not compacted away.
+///
+/// # Errors
+/// A fault of the storage.
+pub fn previous(
+    store: &dyn StateRead,
+    key: &[u8],
+    revision: i64,
+) -> Result<Option<etcd::KeyValue>, Fault> {
+    let Some(meta) = past::get(store, key, revision - 1)? else { return Ok(None) };
+    fetch(store, meta.event_id())
+}
+
+/// The pair that one change wrote; `None` where it is compacted away.
+///
+/// # Errors
+/// A fault of the storage.
+pub fn fetch(store: &dyn StateRead, id: EventId) -> Result<Option<etcd::KeyValue>, Fault> {
+    let Some(shared) = store.get(Table::Event, &event::encode_key(id))? else { return Ok(None) };
+    let pair = EventRow::parse(&shared)?.key_value(id.revision, &shared);
+    Ok(Some(pair))
+}
+
+/// A pair that must be there, because the index says so.
+pub(crate) fn pair(store: &dyn StateRead, id: EventId) -> Result<etcd::KeyValue, Fault> {
+    fetch(store, id)?.ok_or_else(|| missing(id))
+}
+
+/// Pairs that must be there, in the given order.
+pub(crate) fn pairs(store: &dyn StateRead, ids: &[EventId]) -> Result<Vec<etcd::KeyValue>, Fault> {
+    let keys: Vec<_> = ids.iter().map(|id| event::encode_key(*id)).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(<[u8; event::KEY_BYTES]>::as_slice).collect();
+    let rows = store.get_many(Table::Event, &keys)?;
+    let pair = |(id, row): (&EventId, Option<Bytes>)| {
+        let shared = row.ok_or_else(|| missing(*id))?;
+        Ok(EventRow::parse(&shared)?.key_value(id.revision, &shared))
+    };
+    ids.iter().zip(rows).map(pair).collect()
+}
+
+/// Bytes superseded up to a revision that exists and is above the compacted one, or 1.
+pub(crate) fn superseded_bytes_at(store: &dyn StateRead, revision: i64) -> Result<u64, Fault> {
+    let start = event::encode_key(EventId::first_of(revision));
+    let end = event::encode_key(EventId::first_of(revision.saturating_add(1)));
+    let mut bytes = 0;
+    store.scan(Table::Event, &start, Some(&end), Direction::Backward, &mut |_key, row| {
+        bytes = EventRow::parse(row)?.superseded_bytes();
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(bytes)
+}
+
+fn missing(id: EventId) -> Fault {
+    event::corrupt(&format!("{id:?} is live and missing"))
+}

@@ -1,0 +1,184 @@
+//! Checks that need no state: servers make them before proposing, apply makes them again.
+
+use std::collections::BTreeMap;
+
+use proto::etcd::request_op::Request;
+use proto::{etcd, quorate};
+
+use crate::keyspace::key_range::KeyRange;
+use crate::kv::compare::Comparison;
+use crate::limits;
+use crate::response::Rejection;
+use crate::settings::Settings;
+
+/// Refuses a command whose request is wrong whatever the state holds.
+///
+/// # Errors
+/// The first check that fails, in etcd's order.
+pub fn request(command: &quorate::Command, settings: &Settings) -> Result<(), Rejection> {
+    use quorate::command::Kind;
+    let Some(kind) = &command.kind else { return Ok(()) };
+    match kind {
+        Kind::Put(request) => put(request),
+        Kind::DeleteRange(request) => delete_range(request),
+        Kind::Txn(request) => txn(request, settings.txn_ops_max),
+        Kind::LeaseGrant(request) => lease_grant(request),
+        Kind::ChangeSettings(change) => settings.changed(change).map(|_settings| ()),
+        Kind::Alarm(request) => crate::alarm::AlarmOrder::parse(request).map(|_order| ()),
+        Kind::Compact(_)
+        | Kind::LeaseRevoke(_)
+        | Kind::ExpireLeases(_)
+        | Kind::RegisterOrigin(_)
+        | Kind::RaiseLevel(_)
+        | Kind::CheckDigest(_) => Ok(()),
+    }
+}
+
+/// # Errors
+/// An empty key, or an unknown sort option.
+pub fn range(request: &etcd::RangeRequest) -> Result<(), Rejection> {
+    if request.key.is_empty() {
+        return Err(Rejection::EmptyKey);
+    }
+    for (value, is_known) in [
+        (request.sort_order, etcd::range_request::SortOrder::try_from(request.sort_order).is_ok()),
+        (
+            request.sort_target,
+            etcd::range_request::SortTarget::try_from(request.sort_target).is_ok(),
+        ),
+    ] {
+        if !is_known {
+            return Err(Rejection::UnknownOption { value: i64::from(value) });
+        }
+    }
+    Ok(())
+}
+
+/// # Errors
+/// An empty key, or a value or lease beside the wish to keep the old one.
+pub fn put(request: &etcd::PutRequest) -> Result<(), Rejection> {
+    if request.key.is_empty() {
+        return Err(Rejection::EmptyKey);
+    }
+    if request.ignore_value && !request.value.is_empty() {
+        return Err(Rejection::ValueProvided);
+    }
+    if request.ignore_lease && request.lease != 0 {
+        return Err(Rejection::LeaseProvided { lease: request.lease });
+    }
+    Ok(())
+}
+
+/// # Errors
+/// An empty key.
+pub fn delete_range(request: &etcd::DeleteRangeRequest) -> Result<(), Rejection> {
+    if request.key.is_empty() { Err(Rejection::EmptyKey) } else { Ok(()) }
+}
+
+/// # Errors
+/// A missing id, or a time to live beyond the bound.
+pub fn lease_grant(request: &etcd::LeaseGrantRequest) -> Result<(), Rejection> {
+    if request.id == 0 {
+        return Err(Rejection::LeaseIdMissing);
+    }
+    if request.ttl > limits::LEASE_TTL_S_MAX {
+        return Err(Rejection::LeaseTtlTooLarge {
+            ttl_s: request.ttl,
+            limit_s: limits::LEASE_TTL_S_MAX,
+        });
+    }
+    Ok(())
+}
+
+/// # Errors
+/// Too many operations, an operation that is wrong by itself, or two that write one key.
+pub fn txn(request: &etcd::TxnRequest, ops_max: u32) -> Result<(), Rejection> {
+    txn_shape(request, u64::from(ops_max), u64::from(ops_max))?;
+    BranchWrites::of(&request.success)?;
+    BranchWrites::of(&request.failure)?;
+    Ok(())
+}
+
+/// Nothing in it can write, on either branch.
+pub fn is_read_only(request: &etcd::TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|op| match &op.request {
+        Some(Request::RequestRange(_)) => true,
+        Some(Request::RequestTxn(nested)) => is_read_only(nested),
+        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) | None => false,
+    })
+}
+
+fn txn_shape(request: &etcd::TxnRequest, budget: u64, limit: u64) -> Result<(), Rejection> {
+    let n_ops = request.compare.len().max(request.success.len()).max(request.failure.len()) as u64;
+    let Some(nested_budget) = budget.checked_sub(n_ops) else {
+        return Err(Rejection::TooManyOperations { given: limit - budget + n_ops, limit });
+    };
+    if request.compare.iter().any(|compare| compare.key.is_empty()) {
+        return Err(Rejection::EmptyKey);
+    }
+    for compare in &request.compare {
+        Comparison::parse(compare)?;
+    }
+    for op in request.success.iter().chain(&request.failure) {
+        match &op.request {
+            None => return Err(Rejection::EmptyOperation),
+            Some(Request::RequestRange(request)) => range(request)?,
+            Some(Request::RequestPut(request)) => put(request)?,
+            Some(Request::RequestDeleteRange(request)) => delete_range(request)?,
+            Some(Request::RequestTxn(nested)) => txn_shape(nested, nested_budget, limit)?,
+        }
+    }
+    Ok(())
+}
+
+/// What the operations of a branch write, nested ones included. Each operation has a number: what
+/// one nested transaction writes on its two branches does not clash, only one of them runs.
+#[derive(Default)]
+struct BranchWrites<'a> {
+    puts: BTreeMap<&'a [u8], usize>,
+    deletes: Vec<(KeyRange<'a>, usize)>,
+}
+
+impl<'a> BranchWrites<'a> {
+    fn of(ops: &'a [etcd::RequestOp]) -> Result<BranchWrites<'a>, Rejection> {
+        let mut writes = BranchWrites::default();
+        for (nth, op) in ops.iter().enumerate() {
+            match &op.request {
+                Some(Request::RequestPut(put)) => writes.put(&put.key, nth)?,
+                Some(Request::RequestDeleteRange(delete)) => {
+                    let range = KeyRange::of_request(&delete.key, &delete.range_end);
+                    writes.deletes.push((range, nth));
+                }
+                Some(Request::RequestTxn(nested)) => {
+                    for branch in [&nested.success, &nested.failure] {
+                        let inner = BranchWrites::of(branch)?;
+                        for key in inner.puts.into_keys() {
+                            writes.put(key, nth)?;
+                        }
+                        writes.deletes.extend(inner.deletes.iter().map(|(range, _)| (*range, nth)));
+                    }
+                }
+                Some(Request::RequestRange(_)) | None => {}
+            }
+        }
+        for (range, deleted_by) in &writes.deletes {
+            let Some(bounds) = range.bounds() else { continue };
+            let covered = writes.puts.range::<[u8], _>(bounds);
+            if let Some((key, _)) = { covered }.find(|(_, put_by)| *put_by != deleted_by) {
+                return Err(duplicate(key));
+            }
+        }
+        Ok(writes)
+    }
+
+    fn put(&mut self, key: &'a [u8], nth: usize) -> Result<(), Rejection> {
+        match self.puts.insert(key, nth) {
+            Some(before) if before != nth => Err(duplicate(key)),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+fn duplicate(key: &[u8]) -> Rejection {
+    Rejection::DuplicateKey { key: String::from_utf8_lossy(key).into_owned() }
+}

@@ -1,0 +1,363 @@
+//! Range: what to pick of the index under the lock, and what to fetch off it.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use proto::etcd;
+use proto::etcd::range_request::{SortOrder, SortTarget};
+
+use crate::history;
+use crate::keyspace::key_range::KeyRange;
+use crate::keyspace::meta::KeyMeta;
+use crate::kv::{check, past};
+use crate::response::{Rejection, Response};
+use crate::state::State;
+use crate::state::chunk::{Found, key_value};
+use crate::state::draft::{Draft, Stop};
+use crate::store::{Fault, StateRead};
+
+/// How the keys of a range become a response.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// 0: all.
+    limit: usize,
+    order: Order,
+    filter: Filter,
+    keys_only: bool,
+    count_only: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// Ascending by key, as the keys stand.
+    Natural,
+    /// Descending by key.
+    Reverse,
+    Sorted {
+        by: SortTarget,
+        descending: bool,
+    },
+}
+
+/// Inclusive bounds; 0 means none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Filter {
+    mod_min: i64,
+    mod_max: i64,
+    create_min: i64,
+    create_max: i64,
+}
+
+/// One key that is part of the response so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Picked {
+    /// Empty where the stored row will tell it.
+    key: Bytes,
+    found: Found,
+}
+
+/// Collects the keys of a range.
+pub(crate) struct Picker<'r> {
+    rules: &'r Rules,
+    picked: Vec<Picked>,
+}
+
+/// A range whose part of the index is copied; the rest needs no lock.
+#[derive(Debug)]
+pub struct RangePlan {
+    rules: Rules,
+    /// Of the state that is read.
+    revision: i64,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Newest { count: usize, picked: Vec<Picked> },
+    Past { key: Bytes, range_end: Bytes, revision: i64 },
+}
+
+impl Rules {
+    /// Invariant: the request passed `check::range`.
+    pub(crate) fn of(request: &etcd::RangeRequest) -> Rules {
+        let order = match (request.sort_order(), request.sort_target()) {
+            (SortOrder::None | SortOrder::Ascend, SortTarget::Key) => Order::Natural,
+            (SortOrder::Descend, SortTarget::Key) => Order::Reverse,
+            (order, by) => Order::Sorted { by, descending: order == SortOrder::Descend },
+        };
+        Rules {
+            limit: usize::try_from(request.limit).unwrap_or(0),
+            order,
+            filter: Filter {
+                mod_min: request.min_mod_revision,
+                mod_max: request.max_mod_revision,
+                create_min: request.min_create_revision,
+                create_max: request.max_create_revision,
+            },
+            keys_only: request.keys_only,
+            count_only: request.count_only,
+        }
+    }
+
+    /// Keys to look at before the walk may end, in the given order of walking.
+    fn picks_max(&self, walking: Order) -> usize {
+        if self.limit == 0 || self.order != walking { usize::MAX } else { self.limit + 1 }
+    }
+}
+
+impl Filter {
+    fn accepts(&self, meta: &KeyMeta) -> bool {
+        let within = |revision: i64, min: i64, max: i64| {
+            (min == 0 || revision >= min) && (max == 0 || revision <= max)
+        };
+        within(meta.mod_revision, self.mod_min, self.mod_max)
+            && within(meta.create_revision, self.create_min, self.create_max)
+    }
+}
+
+impl<'r> Picker<'r> {
+    pub(crate) fn new(rules: &'r Rules) -> Picker<'r> {
+        Picker { rules, picked: Vec::new() }
+    }
+
+    /// Walks by ascending key; `Break` when there is enough.
+    pub(crate) fn pick(&mut self, key: &[u8], found: Found) -> ControlFlow<()> {
+        self.pick_walking(key, found, Order::Natural)
+    }
+
+    fn pick_walking(&mut self, key: &[u8], found: Found, walking: Order) -> ControlFlow<()> {
+        if self.rules.count_only {
+            return ControlFlow::Break(());
+        }
+        if self.rules.filter.accepts(&found.meta) {
+            let is_needed = self.rules.keys_only || found.value.is_some();
+            let key = if is_needed { Bytes::copy_from_slice(key) } else { Bytes::new() };
+            self.picked.push(Picked { key, found });
+        }
+        if self.picked.len() < self.rules.picks_max(walking) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
+
+    /// The picks, walked by ascending key, as a response.
+    pub(crate) fn into_response(
+        self,
+        count: usize,
+        revision: i64,
+        store: &dyn StateRead,
+    ) -> Result<etcd::RangeResponse, Fault> {
+        let mut picked = self.picked;
+        if self.rules.order == Order::Reverse {
+            picked.reverse();
+        }
+        respond(self.rules, picked, count, revision, store)
+    }
+}
+
+fn respond(
+    rules: &Rules,
+    mut picked: Vec<Picked>,
+    count: usize,
+    revision: i64,
+    store: &dyn StateRead,
+) -> Result<etcd::RangeResponse, Fault> {
+    let more = rules.limit != 0 && picked.len() > rules.limit;
+    let limit = if rules.limit == 0 { usize::MAX } else { rules.limit };
+    let kvs = if let Order::Sorted { by: SortTarget::Value, descending } = rules.order {
+        let mut kvs = fetch(&picked, false, store)?;
+        kvs.sort_by(|left, right| directed(left.value.cmp(&right.value), descending));
+        kvs.truncate(limit);
+        if rules.keys_only {
+            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        }
+        kvs
+    } else {
+        if let Order::Sorted { by, descending } = rules.order {
+            sort(&mut picked, by, descending);
+        }
+        picked.truncate(limit);
+        fetch(&picked, rules.keys_only, store)?
+    };
+    Ok(etcd::RangeResponse {
+        header: Response::header(revision),
+        kvs,
+        more,
+        count: i64::try_from(count).expect("keys in memory fit"),
+    })
+}
+
+fn directed(order: std::cmp::Ordering, descending: bool) -> std::cmp::Ordering {
+    if descending { order.reverse() } else { order }
+}
+
+/// By what the index knows; equal ones stay in key order.
+fn sort(picked: &mut [Picked], by: SortTarget, descending: bool) {
+    let number = |pick: &Picked| match by {
+        SortTarget::Version => pick.found.meta.version,
+        SortTarget::Create => pick.found.meta.create_revision,
+        SortTarget::Mod => pick.found.meta.mod_revision,
+        SortTarget::Key | SortTarget::Value => 0,
+    };
+    picked.sort_by(|left, right| directed(number(left).cmp(&number(right)), descending));
+}
+
+fn fetch(
+    picked: &[Picked],
+    keys_only: bool,
+    store: &dyn StateRead,
+) -> Result<Vec<etcd::KeyValue>, Fault> {
+    if keys_only {
+        let pair = |pick: &Picked| key_value(pick.key.clone(), &pick.found.meta, Bytes::new());
+        return Ok(picked.iter().map(pair).collect());
+    }
+    let stored = picked.iter().filter(|pick| pick.found.value.is_none());
+    let mut stored =
+        history::pairs(store, &stored.map(|pick| pick.found.meta.event_id()).collect::<Vec<_>>())?
+            .into_iter();
+    let pair = |pick: &Picked| match &pick.found.value {
+        Some(value) => key_value(pick.key.clone(), &pick.found.meta, value.clone()),
+        None => stored.next().expect("one pair for each that was asked"),
+    };
+    Ok(picked.iter().map(pair).collect())
+}
+
+/// The revision to read, `None` for the newest.
+pub(crate) fn check_revision(
+    requested: i64,
+    current: i64,
+    compacted: i64,
+) -> Result<Option<i64>, Rejection> {
+    match requested {
+        ..=0 => Ok(None),
+        _ if requested > current => Err(Rejection::FutureRevision { requested, current }),
+        _ if requested < compacted => Err(Rejection::Compacted { requested, compacted }),
+        _ => Ok(Some(requested)),
+    }
+}
+
+impl State {
+    /// Copies what a range needs of the index: at most `limit` + 1 entries where nothing has to be
+    /// sorted or filtered. Short; runs under the read lock.
+    ///
+    /// # Errors
+    /// A request that is wrong, or a revision that is compacted or in the future.
+    pub fn plan_range(&self, request: &etcd::RangeRequest) -> Result<RangePlan, Rejection> {
+        check::range(request)?;
+        let rules = Rules::of(request);
+        let revision = self.revision();
+        let at = check_revision(request.revision, revision, self.compacted_revision())?;
+        if let Some(at) = at.filter(|at| *at < revision) {
+            let source = Source::Past {
+                key: request.key.clone(),
+                range_end: request.range_end.clone(),
+                revision: at,
+            };
+            return Ok(RangePlan { rules, revision, source });
+        }
+        let range = KeyRange::of_request(&request.key, &request.range_end);
+        let count = self.index.count(&range);
+        let mut picker = Picker::new(&rules);
+        if rules.order == Order::Reverse {
+            self.index.visit_backward(&range, &mut |key, meta| {
+                picker.pick_walking(key, Found::stored(*meta), Order::Reverse)
+            });
+        } else {
+            self.index.visit(&range, &mut |key, meta| picker.pick(key, Found::stored(*meta)));
+        }
+        let source = Source::Newest { count, picked: picker.picked };
+        Ok(RangePlan { rules, revision, source })
+    }
+}
+
+impl RangePlan {
+    /// Of the state that the plan was made from.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Rows that fetching will read; `None` for a past revision, where it has to scan.
+    pub fn n_rows(&self) -> Option<usize> {
+        match &self.source {
+            Source::Newest { .. } if self.rules.keys_only => Some(0),
+            Source::Newest { picked, .. } => Some(picked.len()),
+            Source::Past { .. } => None,
+        }
+    }
+
+    /// Reads the values off the lock, from the store image that belongs to the plan's state.
+    ///
+    /// # Errors
+    /// A fault of the storage.
+    pub fn fetch(self, store: &dyn StateRead) -> Result<etcd::RangeResponse, Fault> {
+        match self.source {
+            Source::Newest { count, picked } => {
+                respond(&self.rules, picked, count, self.revision, store)
+            }
+            Source::Past { key, range_end, revision } => {
+                let range = KeyRange::of_request(&key, &range_end);
+                past_range(store, &range, revision, &self.rules, self.revision)
+            }
+        }
+    }
+}
+
+fn past_range(
+    store: &dyn StateRead,
+    range: &KeyRange<'_>,
+    at: i64,
+    rules: &Rules,
+    revision: i64,
+) -> Result<etcd::RangeResponse, Fault> {
+    let mut picker = Picker::new(rules);
+    let (mut count, mut is_full) = (0, false);
+    past::visit(store, range, at, &mut |key, meta| {
+        count += 1;
+        // The walk goes on for the count.
+        is_full = is_full || picker.pick(key, Found::stored(*meta)).is_break();
+        Ok(ControlFlow::Continue(()))
+    })?;
+    picker.into_response(count, revision, store)
+}
+
+/// Whether a range of a transaction may be read, before any of it runs.
+pub(crate) fn check_range(
+    draft: &Draft<'_, '_>,
+    request: &etcd::RangeRequest,
+) -> Result<(), Rejection> {
+    let counters = &draft.chunk.counters;
+    check_revision(request.revision, counters.revision, counters.compacted_revision).map(|_at| ())
+}
+
+/// A range inside a transaction: it sees what the transaction wrote, unless it names a revision.
+pub(crate) fn range(
+    draft: &Draft<'_, '_>,
+    request: &etcd::RangeRequest,
+) -> Result<etcd::RangeResponse, Stop> {
+    let chunk = draft.chunk;
+    let rules = Rules::of(request);
+    let range = KeyRange::of_request(&request.key, &request.range_end);
+    let at = check_revision(
+        request.revision,
+        chunk.counters.revision,
+        chunk.counters.compacted_revision,
+    )?;
+    let revision = draft.revision();
+    let Some(at) = at else {
+        let mut picker = Picker::new(&rules);
+        draft.visit(&range, &mut |key, found| picker.pick(key, found));
+        return Ok(picker.into_response(draft.count(&range), revision, chunk.store)?);
+    };
+    if at < chunk.base.revision() {
+        return Ok(past_range(chunk.store, &range, at, &rules, revision)?);
+    }
+    let mut picker = Picker::new(&rules);
+    let (mut count, mut is_full) = (0, false);
+    chunk.visit(&range, at, &mut |key, found| {
+        count += 1;
+        is_full = is_full || picker.pick(key, found).is_break();
+        ControlFlow::Continue(())
+    });
+    Ok(picker.into_response(count, revision, chunk.store)?)
+}

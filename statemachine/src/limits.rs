@@ -1,0 +1,52 @@
+//! Every bound of the state machine. Those that decide an outcome are part of the replicated
+//! meaning: change one only together with a feature level.
+
+/// The highest feature level that this binary understands.
+pub const KNOWN_LEVEL: u32 = 1;
+
+/// Longest time to live of a lease, seconds; etcd's bound.
+pub const LEASE_TTL_S_MAX: i64 = 9_000_000_000;
+
+/// Operations in a transaction unless the setting says otherwise; etcd's bound.
+pub const TXN_OPS_DEFAULT: u32 = 128;
+/// The setting's own bound.
+pub const TXN_OPS_CEILING: u32 = 65_536;
+
+/// Logical cost of a version beside its key and value, bytes; etcd's figure.
+pub const VERSION_COST_BYTES: u64 = 256;
+/// Logical cost of a lease, bytes; etcd's figure.
+pub const LEASE_COST_BYTES: u64 = 64;
+
+/// Bound on the logical size unless the setting says otherwise, bytes.
+pub const QUOTA_BYTES_DEFAULT: u64 = 8 << 30;
+/// Revisions that automatic compaction keeps unless the setting says otherwise.
+pub const RETENTION_REVISIONS_DEFAULT: u64 = 100_000;
+/// Age that automatic compaction keeps unless the setting says otherwise, milliseconds.
+pub const RETENTION_MS_DEFAULT: u64 = 10 * 60 * 1000;
+/// Where Milvus keeps its records unless the setting says otherwise.
+pub const ROOT_PATH_DEFAULT: &str = "by-dev";
+pub const ROOT_PATH_BYTES_MAX: usize = 256;
+
+/// A larger response is not kept: a duplicate of its command is told so instead.
+pub const OUTCOME_BYTES_MAX: usize = 4 << 10;
+/// Unsettled outcomes kept for one origin; the oldest give way, and their duplicates are stale.
+pub const ORIGIN_OUTCOMES_MAX: u64 = 1 << 16;
+/// Bytes of unsettled outcomes kept for one origin.
+pub const ORIGIN_OUTCOME_BYTES_MAX: u64 = 16 << 20;
+/// Numbers of commands stay below, so that sums of them do not overflow.
+pub const SEQ_MAX: u64 = 1 << 62;
+/// Origins remembered; the one registered longest ago gives way.
+pub const ORIGINS_MAX: usize = 256;
+
+/// Digests of check entries that a node remembers, for the leader to ask for.
+pub const DIGEST_CHECKS_KEPT: usize = 16;
+
+/// Keys in one block of the index.
+pub(crate) const BLOCK_KEYS_MAX: usize = 128;
+/// A block below this looks for a neighbour to merge with.
+pub(crate) const BLOCK_KEYS_MIN: usize = 32;
+/// Free places a full block's arrays grow by.
+pub(crate) const BLOCK_GROWTH_KEYS: usize = 16;
+/// Blocks in one group of the index.
+pub(crate) const GROUP_BLOCKS_MAX: usize = 128;
+pub(crate) const GROUP_BLOCKS_MIN: usize = 32;

@@ -1,0 +1,260 @@
+//! The one dispatch of all commands.
+
+use proto::quorate::command::Kind;
+use proto::{etcd, quorate};
+
+use crate::alarm::{Alarm, AlarmKind, AlarmOrder};
+use crate::digest;
+use crate::ids::EntryMeta;
+use crate::kv::{self, check};
+use crate::limits;
+use crate::response::{Outcome, Rejection, Response};
+use crate::state::chunk::Chunk;
+use crate::state::draft::{Alone, Draft, Stop, outcome_of};
+use crate::store::{Fault, Table};
+use crate::table;
+
+impl Chunk<'_> {
+    /// Carries out one command. A refused one leaves nothing behind, but for the alarm that a full
+    /// keyspace raises.
+    pub(crate) fn execute(
+        &mut self,
+        entry: &EntryMeta,
+        command: quorate::Command,
+    ) -> Result<Outcome, Fault> {
+        if let Some(fence) = command.fence
+            && (fence.term, fence.node) != (entry.term, entry.node)
+        {
+            let quorate::Fence { term, node } = fence;
+            return Ok(Err(Rejection::StaleFence { term, node }));
+        }
+        if let Err(rejection) = check::request(&command, self.settings()) {
+            return Ok(Err(rejection));
+        }
+        let Some(kind) = command.kind else {
+            return Err(self.unknown_level(entry, limits::KNOWN_LEVEL + 1));
+        };
+        if let Err(rejection) = self.admit(entry, &kind) {
+            return Ok(Err(rejection));
+        }
+        match kind {
+            Kind::Put(request) => outcome_of(self.put(request)),
+            Kind::DeleteRange(request) => outcome_of(self.delete_range(&request)),
+            Kind::Txn(request) => outcome_of(self.txn(request)),
+            Kind::Compact(request) => outcome_of(self.compact(&request)),
+            Kind::LeaseGrant(request) => Ok(self.lease_grant(&request)),
+            Kind::LeaseRevoke(request) => Ok(self.lease_revoke(&request)),
+            Kind::ExpireLeases(request) => Ok(Ok(self.expire_leases(&request))),
+            Kind::Alarm(request) => Ok(self.alarm(&request)),
+            Kind::ChangeSettings(change) => Ok(self.change_settings(&change)),
+            Kind::RaiseLevel(request) => self.raise_level(entry, &request),
+            Kind::CheckDigest(quorate::CheckDigest {}) => {
+                self.check_digest = true;
+                Ok(Ok(Response::DigestChecked { index: entry.index }))
+            }
+            Kind::RegisterOrigin(_) => {
+                Err(Fault::Invariant("registrations are carried out with their run".to_owned()))
+            }
+        }
+    }
+
+    /// Alarms and the quota. Deletes and compaction pass a full keyspace.
+    fn admit(&mut self, entry: &EntryMeta, kind: &Kind) -> Result<(), Rejection> {
+        let growth_bytes = match kind {
+            Kind::Put(request) => put_cost_bytes(request),
+            Kind::Txn(request) => txn_cost_bytes(request),
+            Kind::LeaseGrant(_) => limits::LEASE_COST_BYTES,
+            Kind::DeleteRange(_)
+            | Kind::Compact(_)
+            | Kind::LeaseRevoke(_)
+            | Kind::ExpireLeases(_) => 0,
+            Kind::Alarm(_)
+            | Kind::RegisterOrigin(_)
+            | Kind::ChangeSettings(_)
+            | Kind::RaiseLevel(_)
+            | Kind::CheckDigest(_) => return Ok(()),
+        };
+        if self.alarms().is_raised(AlarmKind::Corrupt) {
+            return Err(Rejection::Corrupt);
+        }
+        if growth_bytes == 0 {
+            return Ok(());
+        }
+        let size_bytes = self.counters.logical_bytes();
+        let quota_bytes = self.settings().quota_bytes;
+        let is_raised = self.alarms().is_raised(AlarmKind::NoSpace);
+        if !is_raised && (quota_bytes == 0 || size_bytes + growth_bytes <= quota_bytes) {
+            return Ok(());
+        }
+        if !is_raised {
+            self.raise_alarm(Alarm { kind: AlarmKind::NoSpace, member: entry.node });
+        }
+        Err(Rejection::NoSpace { size_bytes, quota_bytes })
+    }
+
+    fn put(&mut self, request: etcd::PutRequest) -> Result<Response, Stop> {
+        let mut draft = Draft::new(self);
+        kv::check_put(&draft, &request)?;
+        let response = kv::put(&mut draft, request, Alone::Yes)?;
+        let writes = draft.into_writes();
+        self.absorb(writes);
+        Ok(Response::Put(response))
+    }
+
+    fn delete_range(&mut self, request: &etcd::DeleteRangeRequest) -> Result<Response, Stop> {
+        let mut draft = Draft::new(self);
+        let response = kv::delete_range(&mut draft, request, Alone::Yes)?;
+        let writes = draft.into_writes();
+        self.absorb(writes);
+        Ok(Response::DeleteRange(response))
+    }
+
+    fn txn(&mut self, request: etcd::TxnRequest) -> Result<Response, Stop> {
+        let mut draft = Draft::new(self);
+        let response = kv::txn::txn(&mut draft, request)?;
+        let writes = draft.into_writes();
+        self.absorb(writes);
+        Ok(Response::Txn(response))
+    }
+
+    fn compact(&mut self, request: &etcd::CompactionRequest) -> Result<Response, Stop> {
+        let requested = request.revision;
+        let (current, compacted) = (self.counters.revision, self.counters.compacted_revision);
+        if requested <= compacted {
+            return Err(Rejection::Compacted { requested, compacted }.into());
+        }
+        if requested > current {
+            return Err(Rejection::FutureRevision { requested, current }.into());
+        }
+        self.counters.superseded_at_compacted_bytes = self.superseded_bytes_at(requested)?;
+        self.counters.compacted_revision = requested;
+        self.touched.compaction = true;
+        Ok(Response::Compact(etcd::CompactionResponse { header: Response::header(current) }))
+    }
+
+    fn lease_grant(&mut self, request: &etcd::LeaseGrantRequest) -> Outcome {
+        if self.lease_ttl_s(request.id).is_some() {
+            return Err(Rejection::LeaseExists { id: request.id });
+        }
+        let ttl_s = request.ttl.max(1);
+        self.grant_lease(request.id, ttl_s);
+        Ok(Response::LeaseGrant(etcd::LeaseGrantResponse {
+            header: Response::header(self.counters.revision),
+            id: request.id,
+            ttl: ttl_s,
+            error: String::new(),
+        }))
+    }
+
+    fn lease_revoke(&mut self, request: &etcd::LeaseRevokeRequest) -> Outcome {
+        if !self.revoke(request.id) {
+            return Err(Rejection::LeaseNotFound { id: request.id });
+        }
+        let header = Response::header(self.counters.revision);
+        Ok(Response::LeaseRevoke(etcd::LeaseRevokeResponse { header }))
+    }
+
+    /// Leases that are gone already are passed over: a revocation may have come first.
+    fn expire_leases(&mut self, request: &quorate::ExpireLeases) -> Response {
+        let ids = request.ids.iter().copied().filter(|id| self.revoke(*id)).collect();
+        Response::LeasesExpired { ids, revision: self.counters.revision }
+    }
+
+    /// Deletes a lease and its keys, in one revision. Whether it was there.
+    fn revoke(&mut self, id: i64) -> bool {
+        let Some(ttl_s) = self.lease_ttl_s(id) else { return false };
+        let mut draft = Draft::new(self);
+        for key in self.lease_keys(id) {
+            let found = draft.get(&key).expect("a key that hangs on a lease lives");
+            draft.delete(key, found.meta, Alone::Yes);
+        }
+        let writes = draft.into_writes();
+        self.absorb(writes);
+        self.drop_lease(id, ttl_s);
+        true
+    }
+
+    fn alarm(&mut self, request: &etcd::AlarmRequest) -> Outcome {
+        let alarms = match AlarmOrder::parse(request)? {
+            AlarmOrder::List(kind) => self
+                .alarms()
+                .iter()
+                .filter(|alarm| kind.is_none_or(|kind| kind == alarm.kind))
+                .map(Alarm::to_wire)
+                .collect(),
+            AlarmOrder::Raise(alarm) => {
+                self.raise_alarm(alarm);
+                vec![alarm.to_wire()]
+            }
+            AlarmOrder::Clear(alarm) => {
+                if self.alarms().iter().any(|raised| raised == alarm) {
+                    self.alarms_mut().clear(alarm);
+                    self.changes.delete(Table::Domain, &alarm.row_key());
+                    self.touched.alarms = true;
+                    vec![alarm.to_wire()]
+                } else {
+                    Vec::new()
+                }
+            }
+            AlarmOrder::Nothing => Vec::new(),
+        };
+        let header = Response::header(self.counters.revision);
+        Ok(Response::Alarm(etcd::AlarmResponse { header, alarms }))
+    }
+
+    fn raise_alarm(&mut self, alarm: Alarm) {
+        if self.alarms_mut().raise(alarm) {
+            self.changes.put(Table::Domain, &alarm.row_key(), &[]);
+            self.touched.alarms = true;
+        }
+    }
+
+    fn change_settings(&mut self, change: &quorate::ChangeSettings) -> Outcome {
+        let settings = self.settings().changed(change)?;
+        self.counters.subtract_content(digest::settings_hash(self.settings()));
+        self.counters.add_content(digest::settings_hash(&settings));
+        self.changes.put(Table::Domain, table::domain::SETTINGS, &settings.encode());
+        self.touched.settings = true;
+        let response = Response::SettingsChanged(settings.to_wire());
+        self.settings = Some(settings);
+        Ok(response)
+    }
+
+    fn raise_level(
+        &mut self,
+        entry: &EntryMeta,
+        request: &quorate::RaiseLevel,
+    ) -> Result<Outcome, Fault> {
+        if request.level > limits::KNOWN_LEVEL {
+            return Err(self.unknown_level(entry, request.level));
+        }
+        if request.level > self.counters.level {
+            self.counters.level = request.level;
+            self.touched.level = true;
+        }
+        Ok(Ok(Response::LevelRaised { level: self.counters.level }))
+    }
+
+    fn unknown_level(&self, entry: &EntryMeta, needed: u32) -> Fault {
+        Fault::UnknownLevel { index: entry.index, needed, known: limits::KNOWN_LEVEL }
+    }
+}
+
+fn put_cost_bytes(request: &etcd::PutRequest) -> u64 {
+    crate::keyspace::meta::version_cost_bytes(request.key.len(), request.value.len())
+}
+
+/// Of the dearer branch; which one runs is not known yet.
+fn txn_cost_bytes(request: &etcd::TxnRequest) -> u64 {
+    use etcd::request_op::Request;
+    let branch = |ops: &[etcd::RequestOp]| -> u64 {
+        ops.iter()
+            .map(|op| match &op.request {
+                Some(Request::RequestPut(put)) => put_cost_bytes(put),
+                Some(Request::RequestTxn(nested)) => txn_cost_bytes(nested),
+                Some(Request::RequestRange(_) | Request::RequestDeleteRange(_)) | None => 0,
+            })
+            .sum()
+    };
+    branch(&request.success).max(branch(&request.failure))
+}
