@@ -31,5 +31,13 @@ pub mod quorate {
     pub use crate::packages::quorate::v1::*;
 }
 
+/// Administration of a node, and the frames of a backup file.
+pub mod admin {
+    pub use crate::packages::quorate::admin::v1::*;
+}
+
+#[cfg(feature = "client")]
+pub mod client;
+
 /// Descriptors of all our services, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

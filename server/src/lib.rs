@@ -1,1 +1,13 @@
+//! The edges of a node: its binary, configuration, gRPC and HTTP services, and leader duties.
 
+#![allow(dead_code, reason = "the pieces are put together when raft's node lands")]
+
+pub mod cli;
+
+mod admin;
+mod app;
+mod config;
+mod http;
+mod metrics;
+mod tasks;
+mod telemetry;

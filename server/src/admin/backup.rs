@@ -1,0 +1,9 @@
+//! Backups: the state's rows, pinned at one revision, in a file that shows every damage.
+
+pub(crate) mod content;
+pub(crate) mod frame;
+pub(crate) mod reader;
+pub(crate) mod restore;
+#[cfg(test)]
+mod tests;
+pub(crate) mod writer;

@@ -1,0 +1,126 @@
+//! The command line: what a person types, and what comes back on the screen.
+
+mod args;
+mod backup;
+mod completion;
+mod dev;
+mod digest;
+mod keys;
+mod member;
+mod output;
+mod recover;
+mod serve;
+mod settings;
+mod status;
+#[cfg(test)]
+mod tests;
+mod text;
+mod transfer;
+mod txn;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Replicated coordinator for Milvus that also speaks the etcd v3 API.
+#[derive(Debug, Parser)]
+#[command(
+    name = "quorate",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "\
+Three nodes on this machine:      quorate dev
+How the cluster is:               quorate status
+One node of a real cluster:       quorate serve --help
+
+Any etcd v3 client works against the client port, etcdctl among them."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one node
+    Serve(serve::ServeArgs),
+    /// Run a whole cluster on this machine, for trying things out
+    Dev(dev::DevArgs),
+    /// Show every node; the exit code is the health
+    Status(status::StatusArgs),
+    /// List, add, promote, remove, replace or update members
+    Member(member::MemberArgs),
+    /// Hand the leadership over to another node
+    Transfer(transfer::TransferArgs),
+    /// Show the digest of every node's state
+    Digest(digest::DigestArgs),
+    /// Show or change the replicated settings
+    Settings(settings::SettingsArgs),
+    /// Save, verify or restore a backup
+    Backup(backup::BackupArgs),
+    /// Last resort when a majority of the nodes is lost for good
+    Recover(recover::RecoverArgs),
+    /// Read a key or a range of keys
+    Get(keys::GetArgs),
+    /// Write a key
+    Put(keys::PutArgs),
+    /// Delete a key or a range of keys
+    Del(keys::DelArgs),
+    /// Print the changes of keys as they happen
+    Watch(watch::WatchArgs),
+    /// Run a transaction read from standard input
+    Txn(txn::TxnArgs),
+    /// Print a completion script for a shell
+    Completion(completion::CompletionArgs),
+}
+
+/// How a command ended, besides an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Good,
+    /// It works, and something is wrong.
+    Degraded,
+    /// There is no leader, or the keys asked for are not there.
+    Bad,
+}
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(Ending::Good) => ExitCode::SUCCESS,
+        Ok(Ending::Degraded) => ExitCode::from(1),
+        Ok(Ending::Bad) => ExitCode::from(3),
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Ending> {
+    match command {
+        Command::Serve(args) => serve::run(args),
+        Command::Completion(args) => completion::run(&args),
+        Command::Recover(args) => recover::run(args),
+        Command::Dev(args) => block_on(dev::run(args)),
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Member(args) => block_on(member::run(args)),
+        Command::Transfer(args) => block_on(transfer::run(args)),
+        Command::Digest(args) => block_on(digest::run(args)),
+        Command::Settings(args) => block_on(settings::run(args)),
+        Command::Backup(args) => backup::run(args),
+        Command::Get(args) => block_on(keys::get(args)),
+        Command::Put(args) => block_on(keys::put(args)),
+        Command::Del(args) => block_on(keys::del(args)),
+        Command::Watch(args) => block_on(watch::run(args)),
+        Command::Txn(args) => block_on(txn::run(args)),
+    }
+}
+
+/// Client commands need no more than one thread.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

@@ -1,0 +1,56 @@
+//! Arguments that several commands share.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use proto::client::{Client, ClientError, Options};
+
+pub(super) const DEFAULT_ENDPOINT: &str = "127.0.0.1:2379";
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    #[default]
+    Table,
+    Json,
+}
+
+/// How results are shown.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// A table for people or JSON for programs
+    #[arg(long, short = 'o', value_enum, default_value = "table", value_name = "FORMAT")]
+    pub(crate) output: OutputFormat,
+}
+
+/// How a cluster is reached.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// Client addresses of any nodes of the cluster; the others are learned from them
+    #[arg(
+        long,
+        short = 'e',
+        env = "QUORATE_ENDPOINTS",
+        value_delimiter = ',',
+        value_name = "HOST:PORT,…",
+        default_value = DEFAULT_ENDPOINT
+    )]
+    pub(crate) endpoints: Vec<String>,
+    /// Time for the whole command
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+impl ClusterArgs {
+    /// # Errors
+    /// An endpoint is not an address.
+    pub(crate) fn client(&self) -> Result<Client, ClientError> {
+        let options = Options {
+            timeout: self.timeout,
+            attempt_timeout: self.timeout.min(Options::default().attempt_timeout),
+            ..Options::default()
+        };
+        Client::new(&self.endpoints, options)
+    }
+}
