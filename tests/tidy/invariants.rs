@@ -80,7 +80,8 @@ fn guards(invariant: &str) -> Vec<(String, String)> {
             "tests" | "types" | "lints" => bare.trim_end_matches('s').clone_into(&mut kind),
             "" | "and" => {}
             name if kind.is_empty() => {
-                guards.push(("test, type or lint before".into(), name.into()))
+                guards.push(("test, type or lint before".into(), name.into()));
+            }
             }
             name => guards.push((kind.clone(), name.rsplit("::").next().expect("split").into())),
         }

@@ -1,0 +1,133 @@
+"""Three nodes that keep Milvus's metadata: Quorate's, or stock etcd's as the oracle of the harness."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+# A network namespace of their own, so the ports are free and nothing else listens there.
+CLIENT_PORTS = (2379, 12379, 22379)
+READY_S = 60
+
+
+class Node:
+    """One process; killed with SIGKILL and started again on the same directory."""
+
+    def __init__(self, kind, binary, name, folder, client_port, initial_cluster):
+        self.name = name
+        self.endpoint = f"127.0.0.1:{client_port}"
+        self.log_path = os.path.join(folder, f"{name}.log")
+        data_dir = os.path.join(folder, name)
+        peer_port = client_port + 1
+        if kind == "quorate":
+            self.argv = [
+                binary, "serve", "--name", name, "--data-dir", data_dir,
+                "--listen-client", self.endpoint,
+                "--listen-peer", f"127.0.0.1:{peer_port}",
+                "--listen-http", f"127.0.0.1:{client_port + 2}",
+                "--initial-cluster", ",".join(f"{n}=127.0.0.1:{p + 1}" for n, p in initial_cluster),
+            ]
+        else:
+            self.argv = [
+                binary, "--name", name, "--data-dir", data_dir,
+                "--listen-client-urls", f"http://{self.endpoint}",
+                "--advertise-client-urls", f"http://{self.endpoint}",
+                "--listen-peer-urls", f"http://127.0.0.1:{peer_port}",
+                "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer_port}",
+                "--initial-cluster",
+                ",".join(f"{n}=http://127.0.0.1:{p + 1}" for n, p in initial_cluster),
+                "--initial-cluster-state", "new",
+            ]
+        self.process = None
+
+    def start(self):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def check_alive(self):
+        code = self.process.poll()
+        assert code is None, f"{self.name} ended by itself with {code}; see {self.log_path}"
+
+
+class Cluster:
+    """The three, and what `etcdctl` says of them."""
+
+    def __init__(self, kind, binary, folder):
+        names = list(zip(("n1", "n2", "n3"), CLIENT_PORTS))
+        self.nodes = [Node(kind, binary, name, folder, port, names) for name, port in names]
+
+    @property
+    def endpoints(self):
+        return ",".join(node.endpoint for node in self.nodes)
+
+    def start(self):
+        for node in self.nodes:
+            node.start()
+        self.wait_healthy()
+
+    def kill_all(self):
+        for node in self.nodes:
+            node.process.send_signal(signal.SIGKILL)
+        for node in self.nodes:
+            node.process.wait()
+
+    def etcdctl(self, *arguments):
+        return subprocess.run(
+            ["etcdctl", "--endpoints", self.endpoints, "--dial-timeout", "2s",
+             "--command-timeout", "5s", *arguments],
+            env={**os.environ, "ETCDCTL_API": "3"},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+        )
+
+    def statuses(self):
+        """Status of every node that answers, by its endpoint."""
+        listed = self.etcdctl("endpoint", "status", "-w", "json")
+        try:
+            rows = json.loads(listed.stdout or "[]") or []
+        except json.JSONDecodeError:
+            rows = []
+        return {row["Endpoint"]: row["Status"] for row in rows}
+
+    def leader(self):
+        """The node that all who answer call their leader, or None."""
+        leaders = set()
+        leading = None
+        for endpoint, status in self.statuses().items():
+            leaders.add(status.get("leader", 0))
+            if status.get("leader", 0) == status["header"]["member_id"]:
+                leading = endpoint
+        if len(leaders) != 1 or leading is None:
+            return None
+        return next(node for node in self.nodes if node.endpoint == leading)
+
+    def wait_healthy(self):
+        """Until every node answers and all name one leader. Returns the leader."""
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline:
+            for node in self.nodes:
+                node.check_alive()
+            if len(self.statuses()) == len(self.nodes):
+                leader = self.leader()
+                if leader is not None:
+                    return leader
+            time.sleep(0.1)
+        raise AssertionError(f"no healthy cluster within {READY_S} s")
+
+    def sessions(self):
+        """Milvus's session keys with their create revisions: unchanged while no component ended."""
+        listed = self.etcdctl("get", "--prefix", "by-dev/meta/session/", "-w", "json")
+        assert listed.returncode == 0, listed.stderr
+        rows = json.loads(listed.stdout).get("kvs", [])
+        return {row["key"]: row["create_revision"] for row in rows}
+
+    def stop(self):
+        for node in self.nodes:
+            if node.process and node.process.poll() is None:
+                node.kill()

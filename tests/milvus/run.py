@@ -1,0 +1,208 @@
+"""Runs the real Milvus 2.3.5 on three nodes and checks that it cannot tell them from etcd.
+
+    python run.py --kind quorate --binary target/release/quorate --scenario full
+
+Everything lives in namespaces of its own (network, mounts, processes): Milvus listens on fixed ports
+and on all addresses, and nothing outlives this script. Needs root or unprivileged namespaces.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+INSIDE = "QUORATE_MILVUS_INSIDE"
+SESSION_TTL_S = 30
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kind", choices=("quorate", "etcd"), default="quorate")
+    parser.add_argument("--binary", required=True, help="the server to run three times")
+    parser.add_argument("--scenario", choices=sorted(SCENARIOS), default="smoke")
+    parser.add_argument("--keep", action="store_true", help="keep logs and data, print where")
+    options = parser.parse_args()
+    if os.environ.get(INSIDE) != "1":
+        sys.exit(enter_namespaces())
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    os.makedirs("/run/milvus", exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/run/milvus"], check=True)
+    folder = tempfile.mkdtemp(prefix="quorate-milvus-")
+    try:
+        run_scenario(options, folder)
+    except BaseException:
+        print(f"FAILED; logs and data are kept in {folder}", flush=True)
+        raise
+    if options.keep:
+        print(f"logs and data: {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def enter_namespaces():
+    """Starts this script again inside; when it ends, the kernel ends what it left running."""
+    user = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
+    inside = ["unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child",
+              "--mount-proc", sys.executable, "-u", *sys.argv]
+    return subprocess.run(inside, env={**os.environ, INSIDE: "1"}, check=False).returncode
+
+
+def run_scenario(options, folder):
+    # Only inside, because pymilvus is slow to load.
+    from nodes import Cluster
+    from standalone import Standalone
+    from workload import Calls
+
+    started = time.monotonic()
+    cluster = Cluster(options.kind, options.binary, folder)
+    cluster.start()
+    print(f"three nodes of {options.kind} serve {cluster.endpoints}", flush=True)
+    milvus = Standalone(os.path.join(folder, "milvus"), cluster.endpoints)
+    milvus.start()
+    print(f"milvus is ready after {time.monotonic() - started:.1f} s", flush=True)
+    sessions = cluster.sessions()
+    assert len(sessions) >= 7, f"not every component has a session: {sessions}"
+    calls = Calls()
+    try:
+        SCENARIOS[options.scenario](cluster, milvus, calls)
+        milvus.check_alive()
+        lost = {key for key, created in sessions.items() if cluster.sessions().get(key) != created}
+        assert not lost, f"components lost their session: {lost}"
+        for node in cluster.nodes:
+            node.check_alive()
+    finally:
+        print(f"{calls.report()}", flush=True)
+        milvus.stop()
+        cluster.stop()
+    took = time.monotonic() - started
+    print(f"scenario {options.scenario} on {options.kind}: passed in {took:.0f} s", flush=True)
+
+
+class LeaderKiller:
+    """Kills the leader with SIGKILL `times` times, each as soon as all three are well again."""
+
+    def __init__(self, cluster, times, down_s=2.0):
+        self.cluster = cluster
+        self.times = times
+        self.down_s = down_s
+        self.killed = 0
+        self.gaps_ms = []
+        self.error = None
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind is not None:
+            self.stopping.set()
+        self.thread.join(timeout=300)
+        if self.error is not None and error is None:
+            raise self.error
+
+    @property
+    def done(self):
+        return self.killed >= self.times or self.error is not None
+
+    def run(self):
+        try:
+            while self.killed < self.times and not self.stopping.is_set():
+                self.kill_one()
+                # Milvus's own rhythm, not a hope: spreads the kills over the steps of the run.
+                self.stopping.wait(4.0)
+        except BaseException as error:
+            self.error = error
+
+    def kill_one(self):
+        leader = self.cluster.wait_healthy()
+        leader.kill()
+        self.killed += 1
+        started = time.monotonic()
+        print(f"  killed the leader {leader.name} ({self.killed} of {self.times})", flush=True)
+        while self.cluster.leader() is None and time.monotonic() - started < 30:
+            time.sleep(0.02)
+        self.gaps_ms.append((time.monotonic() - started) * 1000)
+        self.stopping.wait(max(0.0, self.down_s - (time.monotonic() - started)))
+        leader.start()
+        self.cluster.wait_healthy()
+
+
+def plain(cluster, milvus, calls):
+    from workload import run
+    run(calls, (2000, 3), "plain")
+    milvus.check_alive()
+
+
+def leader_kills(cluster, milvus, calls, times=5, size=(2000, 3)):
+    from workload import run
+    with LeaderKiller(cluster, times) as killer:
+        rounds = 0
+        while rounds == 0 or not killer.done:
+            run(calls, size, f"kills_{rounds}", between=milvus.check_running)
+            rounds += 1
+    print(f"  {killer.killed} leaders killed in {rounds} rounds; a new leader was seen after "
+          + ", ".join(f"{gap:.0f}" for gap in killer.gaps_ms) + " ms", flush=True)
+    milvus.check_alive()
+
+
+def all_killed(cluster, milvus, calls, size=(1000, 2)):
+    """All three die at once in the middle of the work, and are back within the session's time."""
+    from workload import run
+
+    def outage():
+        cluster.kill_all()
+        killed = time.monotonic()
+        print("  killed all three nodes", flush=True)
+        time.sleep(3)
+        for node in cluster.nodes:
+            node.start()
+        cluster.wait_healthy()
+        took = time.monotonic() - killed
+        print(f"  all three are back after {took:.1f} s", flush=True)
+        assert took < SESSION_TTL_S, "later than Milvus's session allows"
+
+    before_step = iter(range(100))
+
+    def between():
+        milvus.check_running()
+        if next(before_step) == 2:
+            thread = threading.Thread(target=outage)
+            thread.start()
+            outages.append(thread)
+
+    outages = []
+    run(calls, size, "outage", between)
+    for thread in outages:
+        thread.join()
+    milvus.check_alive()
+    run(calls, size, "after_outage", milvus.check_running)
+    # Longer than a session lives: a lease that was lost would have ended its component by now.
+    deadline = time.monotonic() + SESSION_TTL_S + 5
+    while time.monotonic() < deadline:
+        milvus.check_alive()
+        time.sleep(1)
+
+
+def smoke(cluster, milvus, calls):
+    leader_kills(cluster, milvus, calls, times=1, size=(500, 2))
+
+
+def full(cluster, milvus, calls):
+    for part in (plain, leader_kills, all_killed):
+        print(f"{part.__name__}:", flush=True)
+        part(cluster, milvus, calls)
+
+
+SCENARIOS = {
+    "smoke": smoke, "plain": plain, "leader-kills": leader_kills, "all-killed": all_killed,
+    "full": full,
+}
+
+if __name__ == "__main__":
+    main()
