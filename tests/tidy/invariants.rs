@@ -82,7 +82,6 @@ fn guards(invariant: &str) -> Vec<(String, String)> {
             name if kind.is_empty() => {
                 guards.push(("test, type or lint before".into(), name.into()));
             }
-            }
             name => guards.push((kind.clone(), name.rsplit("::").next().expect("split").into())),
         }
     }
