@@ -36,10 +36,11 @@ impl Operation {
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Operation::Range(range) => range.serializable,
+            // Without a range that asks for more, etcd answers a reading one from local state.
+            Operation::Txn(txn) => txn.success.is_empty() && txn.failure.is_empty(),
             Operation::TimeToLive(_) | Operation::Leases => true,
             Operation::Put(_)
             | Operation::Delete(_)
-            | Operation::Txn(_)
             | Operation::Compact(_)
             | Operation::Grant(_)
             | Operation::Revoke(_)
@@ -49,9 +50,9 @@ impl Operation {
 
     pub(crate) fn is_write(&self) -> bool {
         match self {
+            Operation::Txn(_) => !self.is_local(),
             Operation::Put(_)
             | Operation::Delete(_)
-            | Operation::Txn(_)
             | Operation::Compact(_)
             | Operation::Grant(_)
             | Operation::Revoke(_) => true,
