@@ -3,8 +3,9 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.DEFAULT_GOAL := build
 .ONESHELL:
+.DEFAULT_GOAL := build
+MAKEFLAGS += --no-print-directory
 
 # One profile for product, tests and benchmarks: RocksDB is compiled once.
 CARGO := cargo
@@ -12,10 +13,13 @@ RELEASE := --release --locked
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export QUORATE_STARTED ?= $(shell date +%s)
 BIN := $(CARGO_TARGET_DIR)/release
+CHAOS := $(BIN)/quorate-chaos
+SEED ?= 20241
 
 step = @tests/step "$(1)" "$(2)"
 
-.PHONY: help setup setup-build build test verify fix clean check-format check-lints unit tidy
+.PHONY: help setup setup-build setup-clients build demo test check-format check-lints unit tidy \
+        clients differential torture snapshot-small milvus-smoke accept bench verify fix clean
 
 help:
 	@grep -E '^## ' $(MAKEFILE_LIST) | cut -c4-
@@ -27,54 +31,99 @@ setup:
 setup-build:
 	@tests/setup --build
 
+# Clients from PyPI and crates.io, in the cache of this user and in the target directory.
+setup-clients: setup
+	$(call step,foreign clients,the first time 3 minutes: 100 MB from PyPI and a build of etcd-client)
+	tests/venv clients tests/clients/python/requirements.txt >/dev/null
+	tests/venv milvus tests/milvus/requirements.txt >/dev/null
+	tests/clients/build-rust
+
 ## make build      target/release/quorate
 build: setup-build
-	$(call step,build,the first time 15 to 25 minutes on two cores: RocksDB alone takes 17 CPU minutes)
+	$(call step,build,the first time 15 to 25 minutes on two cores; RocksDB alone takes 17 CPU minutes)
 	$(CARGO) build $(RELEASE) --workspace --bins
 	@mkdir -p target/release
 	for name in quorate quorate-chaos; do
-	    if [ -e "$(BIN)/$$name" ] && ! [ "$(BIN)/$$name" -ef "target/release/$$name" ]; then
+	    if ! [ "$(BIN)/$$name" -ef "target/release/$$name" ]; then
 	        ln -sfn "$(BIN)/$$name" "target/release/$$name"
 	    fi
 	done
+
+## make demo       three nodes, a workload, the leader killed with SIGKILL; prints the gap
+demo: build
+	$(call step,demo,1 minute)
+	$(CHAOS) demo
 
 ## make test       everything that a change must pass: at most 15 minutes after the build
 test: setup
 	@echo "make test: budget 15 minutes after the build, on two cores"
 	$(MAKE) build
 	$(MAKE) check-format check-lints
-	$(MAKE) unit
-	$(MAKE) tidy
-	tests/step "all green" "done"
+	$(MAKE) setup-clients
+	$(MAKE) unit tidy
+	$(MAKE) clients differential
+	$(MAKE) torture SECONDS_OF_FAULTS=60
+	$(MAKE) snapshot-small
+	$(MAKE) milvus-smoke
+	tests/step "all green" "make test"
 
 check-format:
 	$(call step,format,1 second)
 	$(CARGO) fmt --all --check
 
 check-lints:
-	$(call step,clippy,1 minute)
+	$(call step,clippy,1 to 3 minutes)
 	$(CARGO) clippy $(RELEASE) --workspace --all-targets --quiet -- -D warnings
 
 unit:
-	$(call step,unit tests / laws / storage suite,3 minutes)
+	$(call step,unit tests and laws and storage suite,4 minutes)
 	$(CARGO) test $(RELEASE) --workspace --exclude quorate-tests
 
 tidy:
 	$(call step,tidy,2 seconds)
 	$(CARGO) test $(RELEASE) -p quorate-tests --test tidy
 
+clients:
+	$(call step,real clients,90 seconds)
+	$(CARGO) test $(RELEASE) -p quorate-tests --lib --test clients
+
+differential:
+	$(call step,the same operations on stock etcd and on ours,1 minute)
+	$(CARGO) test $(RELEASE) -p quorate-tests --test differential
+
+SECONDS_OF_FAULTS ?= 60
+torture:
+	$(call step,torture with seed $(SEED),$(SECONDS_OF_FAULTS) seconds of faults and half a minute of checks)
+	$(CHAOS) torture --seconds $(SECONDS_OF_FAULTS) --seed $(SEED)
+
+snapshot-small:
+	$(call step,small snapshot,1 minute)
+	$(CHAOS) snapshot --gib 0.05 --kills 1
+
+milvus-smoke:
+	$(call step,the real Milvus 2.3.5 with the leader killed,2 minutes)
+	$(CARGO) test $(RELEASE) -p quorate-tests --test milvus
+
+## make accept     every point that must be shown, at full size (about 2 hours); make accept-N for one
+accept: build
+	tests/accept 1 2 3 4 5 6 7
+
+accept-%: build
+	tests/accept $*
+
+## make bench      against etcd and against servers that do nothing; writes docs/benchmarks.md
+bench: setup build
+	$(call step,bench,45 minutes)
+	chaos/bench/run.sh $(BENCH_FLAGS)
+
 ## make verify     the read-only checks alone: format, lints, unit tests, tidy, docs, licences
 verify: setup-build check-format check-lints unit tidy
 	$(call step,documentation,1 minute)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(RELEASE) --workspace --no-deps --quiet
-	for tool in deny machete typos; do
-	    case $$tool in
-	    deny) run="cargo deny check bans licenses sources" ;;
-	    machete) run="cargo machete" ;;
-	    typos) run="typos" ;;
-	    esac
-	    if command -v "cargo-$$tool" "$$tool" >/dev/null; then $$run; else echo "$$tool: not installed, left out"; fi
-	done
+	tests/step "licences, unused crates, spelling" "where the tools are installed"
+	if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; fi
+	if $(CARGO) machete --version >/dev/null 2>&1; then $(CARGO) machete; fi
+	if command -v typos >/dev/null; then typos; fi
 
 ## make fix        rewrites what a tool can rewrite
 fix:

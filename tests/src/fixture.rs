@@ -80,8 +80,17 @@ pub fn oracle() -> ClusterKind {
 /// It is not built.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let built = test.ancestors().nth(2).expect("it lies in deps").join(name);
+    let built = target_dir().join("release").join(name);
     assert!(built.exists(), "{} is missing: run `make build` first", built.display());
     built
+}
+
+/// Where everything is built; a test lies in `release/deps` of it.
+///
+/// # Panics
+/// Never while cargo lays its folders so.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    test.ancestors().nth(3).expect("it lies in release/deps").into()
 }

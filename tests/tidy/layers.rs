@@ -88,7 +88,8 @@ fn sources_name_no_layer_that_they_must_not_know() {
             continue;
         };
         for (number, line) in source.code_lines() {
-            for word in layer.never.iter().filter(|word| names(line, word)) {
+            let code = without_texts(line);
+            for word in layer.never.iter().filter(|word| names(&code, word)) {
                 let path = &source.path;
                 findings.push(format!("{path}:{number} names `{word}`; {}", layer.because));
             }
@@ -143,6 +144,11 @@ fn section_lines(manifest: &str, wanted: impl Fn(&str) -> bool) -> Vec<(usize, &
         }
     }
     lines
+}
+
+/// The line without what stands between quotes: a log filter may name a crate.
+fn without_texts(line: &str) -> String {
+    line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"")
 }
 
 /// Whether `word` stands in `line` with no letter, digit or underscore before it or, unless the

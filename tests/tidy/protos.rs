@@ -13,8 +13,12 @@ fn messages_of_ours_say_what_they_are_for() {
         let lines: Vec<&str> = source.text.lines().collect();
         for (at, line) in lines.iter().enumerate() {
             let declares = ["message ", "service ", "enum "].iter().any(|it| line.starts_with(it));
+            // What a call takes and gives is explained at the call.
+            let of_call = ["Request", "Reply", "Response"]
+                .iter()
+                .any(|it| line.split([' ', '{']).nth(1).is_some_and(|name| name.ends_with(it)));
             let explained = at > 0 && lines[at - 1].starts_with("//");
-            if declares && !explained {
+            if declares && !explained && !of_call {
                 findings.push(format!("{}:{}: {line}", source.path, at + 1));
             }
         }
