@@ -89,6 +89,27 @@ fn readme_and_docs_name_only_make_targets_that_exist() {
     report("no such target in the Makefile", &findings);
 }
 
+#[test]
+fn every_setting_is_documented() {
+    let sources = all();
+    let find = |path: &str| sources.iter().find(|source| source.path == path);
+    let (Some(config), Some(page)) = (find("server/src/config.rs"), find("docs/configuration.md"))
+    else {
+        panic!("server/src/config.rs or docs/configuration.md is missing");
+    };
+    // Lines of the table of settings: `HEADING: "name" "VALUE" default,`.
+    let names = config.text.lines().filter_map(|line| {
+        let (heading, rest) = line.trim().split_once(": \"")?;
+        let is_heading = heading.chars().all(|c| c.is_ascii_uppercase());
+        rest.split('"').next().filter(|_| is_heading && !heading.is_empty())
+    });
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() > 10, "the table of settings was not found: {names:?}");
+    let missing = names.iter().filter(|name| !page.text.contains(&format!("| `{name}` |")));
+    let findings: Vec<String> = missing.map(|name| format!("--{name}")).collect();
+    report("docs/configuration.md says nothing of a setting", &findings);
+}
+
 /// `make NAME` as it stands between backquotes or at the start of a line of a code block.
 fn make_targets(text: &str) -> Vec<String> {
     let commands = text.lines().filter_map(|line| line.trim().strip_prefix("make "));
