@@ -1,5 +1,6 @@
 //! A cluster of real server processes on this machine.
 
+pub mod command;
 pub mod process;
 pub mod usage;
 
@@ -112,6 +113,8 @@ pub struct Node {
 pub struct Cluster {
     pub kind: ClusterKind,
     pub nodes: Vec<Node>,
+    /// As every node's `--initial-cluster` has it.
+    pub initial_cluster: String,
     // After `nodes`, so that the processes are gone before their folder is.
     folder: Option<tempfile::TempDir>,
 }
@@ -123,9 +126,7 @@ impl Cluster {
     /// No free ports, a binary that does not run, or no leader within a minute.
     pub async fn start(options: &ClusterOptions) -> Result<Cluster> {
         let mut cluster = Cluster::prepare(options)?;
-        for node in &mut cluster.nodes {
-            node.process.start()?;
-        }
+        cluster.start_all()?;
         if !matches!(cluster.kind, ClusterKind::Ceiling(_)) {
             cluster.wait_ready(Duration::from_secs(60)).await?;
         } else {
@@ -163,7 +164,8 @@ impl Cluster {
                 client: Client::new(&ports.client())?,
             });
         }
-        Ok(Cluster { kind: options.kind.clone(), nodes, folder: Some(folder) })
+        let kind = options.kind.clone();
+        Ok(Cluster { kind, nodes, initial_cluster, folder: Some(folder) })
     }
 
     /// The folder of this cluster's data and logs.

@@ -5,11 +5,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use chaos::backup::BackupOptions;
+use chaos::bench::BenchOptions;
 use chaos::cluster::{ClusterKind, ClusterOptions};
 use chaos::failover::{FailoverOptions, Mode};
+use chaos::load::{LoadOptions, Op};
+use chaos::snapshot::SnapshotOptions;
 use chaos::torture::{Ending, TortureOptions};
 use chaos::workload::Mix;
-use chaos::{demo, failover, report, torture};
+use chaos::{backup, bench, ceiling, demo, failover, load, million, report, snapshot, torture};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -72,6 +76,115 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// A large state; a wiped follower comes back while writes go on, and is killed meanwhile
+    Snapshot {
+        #[command(flatten)]
+        target: Target,
+        #[arg(long, default_value_t = 2.0)]
+        gib: f64,
+        #[arg(long, default_value_t = 10)]
+        kills: usize,
+        /// The moments of the kills follow from it
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Save under load, restore into a new cluster, compare; damaged files are refused
+    Backup {
+        #[command(flatten)]
+        target: Target,
+        #[arg(long, default_value_t = 50_000)]
+        keys: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// A million keys: memory, list, restart, backup
+    Million {
+        #[command(flatten)]
+        target: Target,
+        #[arg(long, default_value_t = 1_000_000)]
+        keys: u64,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Quorate, etcd and the ceiling in turn, into one table
+    Bench {
+        /// The quorate binary [default: beside this program]
+        #[arg(long, value_name = "FILE")]
+        quorate: Option<PathBuf>,
+        #[arg(long, value_name = "FILE")]
+        etcd: PathBuf,
+        #[arg(long, value_name = "FOLDER")]
+        work_dir: Option<PathBuf>,
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Measured time of each case
+        #[arg(long, default_value_t = 8)]
+        seconds: u64,
+        #[arg(long, default_value_t = 20)]
+        failovers: usize,
+        /// 0 leaves the million keys out
+        #[arg(long, default_value_t = 1_000_000)]
+        keys: u64,
+        /// Only these operations
+        #[arg(long, value_enum, value_delimiter = ',')]
+        only: Vec<Op>,
+        /// Leave the ceiling out
+        #[arg(long)]
+        no_ceiling: bool,
+        #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.md")]
+        output: PathBuf,
+    },
+    /// Closed-loop load on any etcd v3 endpoints
+    Load {
+        #[command(flatten)]
+        load: LoadArgs,
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve the KV calls at once, with no log, no disk and no peers
+    Ceiling {
+        #[arg(long, value_name = "HOST:PORT")]
+        listen: std::net::SocketAddr,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+struct LoadArgs {
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
+    endpoints: Vec<String>,
+    #[arg(long, value_enum)]
+    op: Op,
+    #[arg(long, default_value_t = 64)]
+    clients: usize,
+    /// Over all endpoints
+    #[arg(long, default_value_t = 12)]
+    connections: usize,
+    #[arg(long, default_value_t = 1000)]
+    watchers: usize,
+    /// Not measured
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    warm_up: f64,
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Servers whose CPU time is measured
+    #[arg(long, value_name = "PID,…", value_delimiter = ',')]
+    pids: Vec<u32>,
+}
+
+impl LoadArgs {
+    fn options(self) -> LoadOptions {
+        LoadOptions {
+            endpoints: self.endpoints,
+            op: self.op,
+            n_clients: self.clients,
+            n_connections: self.connections,
+            n_watchers: self.watchers,
+            warm_up: Duration::from_secs_f64(self.warm_up),
+            duration: Duration::from_secs_f64(self.seconds),
+            pids: self.pids,
+        }
+    }
 }
 
 impl Target {
@@ -79,14 +192,7 @@ impl Target {
         if let Some(etcd) = &self.etcd {
             return Ok(ClusterKind::Etcd(etcd.clone()));
         }
-        let quorate = match &self.quorate {
-            Some(quorate) => quorate.clone(),
-            None => std::env::current_exe()?.with_file_name("quorate"),
-        };
-        if !quorate.exists() {
-            bail!("there is no {}: build it, or name it with --quorate FILE", quorate.display());
-        }
-        Ok(ClusterKind::Quorate(quorate))
+        Ok(ClusterKind::Quorate(quorate_binary(self.quorate.as_ref())?))
     }
 
     fn options(&self) -> Result<ClusterOptions> {
@@ -97,6 +203,17 @@ impl Target {
             work_dir: self.work_dir.clone(),
         })
     }
+}
+
+fn quorate_binary(named: Option<&PathBuf>) -> Result<PathBuf> {
+    let quorate = match named {
+        Some(quorate) => quorate.clone(),
+        None => std::env::current_exe()?.with_file_name("quorate"),
+    };
+    if !quorate.exists() {
+        bail!("there is no {}: build it, or name it with --quorate FILE", quorate.display());
+    }
+    Ok(quorate)
 }
 
 fn main() -> ExitCode {
@@ -111,11 +228,14 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("starting the async runtime")?;
+    // One thread is the cheapest load generator; everything else may wait for blocking calls.
+    let mut builder = if matches!(cli.command, Command::Load { .. }) {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    let runtime =
+        builder.worker_threads(2).enable_all().build().context("starting the async runtime")?;
     runtime.block_on(async {
         // Dropping the command kills the processes that it started.
         tokio::select! {
@@ -162,6 +282,57 @@ async fn run(cli: Cli) -> Result<ExitCode> {
                 Ending::Violated => ExitCode::from(1),
                 Ending::Invalid => ExitCode::from(2),
             })
+        }
+        Command::Snapshot { target, gib, kills, seed } => {
+            let cluster = target.options()?;
+            let options = SnapshotOptions { cluster, gib, n_kills: kills, seed };
+            Ok(verdict(snapshot::run(&options).await?))
+        }
+        Command::Backup { target, keys, seed } => {
+            let cluster = target.options()?;
+            backup::run(&BackupOptions { cluster, n_keys: keys, seed }).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Million { target, keys, json } => {
+            let report = million::run(&target.options()?, keys).await?;
+            report::line(if json { serde_json::to_string(&report)? } else { report.summary() });
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bench {
+            quorate,
+            etcd,
+            work_dir,
+            rounds,
+            seconds,
+            failovers,
+            keys,
+            only,
+            no_ceiling,
+            output,
+        } => {
+            let options = BenchOptions {
+                quorate: quorate_binary(quorate.as_ref())?,
+                etcd,
+                work_dir,
+                n_rounds: rounds,
+                seconds,
+                n_failovers: failovers,
+                n_keys: keys,
+                only,
+                peers_only: no_ceiling,
+                output,
+            };
+            bench::run(&options).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Load { load: args, json } => {
+            let report = load::run(&args.options()).await?;
+            report::line(if json { serde_json::to_string(&report)? } else { report.summary() });
+            Ok(verdict(report.n_errors == 0))
+        }
+        Command::Ceiling { listen } => {
+            ceiling::run(listen).await?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

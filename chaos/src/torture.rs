@@ -215,17 +215,33 @@ fn conclude(
     for text in &invalid {
         report::line(format!("  INVALID {text}"));
     }
-    let ending = if !violations.is_empty() {
-        Ending::Violated
-    } else if !invalid.is_empty() {
-        Ending::Invalid
-    } else {
-        Ending::Green
-    };
+    let ending = ending(&violations, &invalid);
     report::line(match ending {
         Ending::Green => "  green: no acknowledged write lost, every promise kept".to_owned(),
         Ending::Violated => format!("  RED: {} violations", violations.len()),
         Ending::Invalid => "  INVALID: this run proves nothing".to_owned(),
     });
     ending
+}
+
+/// A broken promise weighs more than a fault that did not happen.
+fn ending(violations: &[String], invalid: &[String]) -> Ending {
+    match (violations, invalid) {
+        ([], []) => Ending::Green,
+        ([], _) => Ending::Invalid,
+        _ => Ending::Violated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missed_fault_makes_a_run_invalid() {
+        let text = || vec!["something".to_owned()];
+        assert_eq!(ending(&[], &[]), Ending::Green);
+        assert_eq!(ending(&[], &text()), Ending::Invalid);
+        assert_eq!(ending(&text(), &text()), Ending::Violated);
+    }
 }

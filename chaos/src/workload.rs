@@ -1,7 +1,9 @@
 //! Clients that use a cluster as applications do, and write down what they saw.
 
+pub mod fill;
 pub mod kv;
 pub mod lease;
+pub mod steady;
 pub mod watch;
 
 use std::sync::Arc;
