@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chaos::backup::BackupOptions;
 use chaos::bench::BenchOptions;
-use chaos::cluster::{ClusterKind, ClusterOptions};
+use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
 use chaos::failover::{FailoverOptions, Mode};
 use chaos::load::{LoadOptions, Op};
 use chaos::snapshot::SnapshotOptions;
@@ -141,6 +141,11 @@ enum Command {
         /// Print the report as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Start a cluster, print its endpoints and pids, and hold it until Ctrl-C
+    Hold {
+        #[command(flatten)]
+        target: Target,
     },
     /// Serve the KV calls at once, with no log, no disk and no peers
     Ceiling {
@@ -329,6 +334,16 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let report = load::run(&args.options()).await?;
             report::line(if json { serde_json::to_string(&report)? } else { report.summary() });
             Ok(verdict(report.n_errors == 0))
+        }
+        Command::Hold { target } => {
+            let cluster = Cluster::start(&target.options()?).await?;
+            let pids: Vec<String> = cluster.pids().iter().map(u32::to_string).collect();
+            report::line(format!(
+                "--endpoints {} --pids {}",
+                cluster.endpoints().join(","),
+                pids.join(",")
+            ));
+            std::future::pending().await
         }
         Command::Ceiling { listen } => {
             ceiling::run(listen).await?;
