@@ -19,7 +19,7 @@ SEED ?= 20241
 step = @tests/step "$(1)" "$(2)"
 
 .PHONY: help setup setup-build setup-clients build demo test check-format check-lints unit tidy \
-        clients differential torture snapshot-small milvus-smoke accept bench verify fix clean
+        clients operator differential torture snapshot-small milvus-smoke accept bench verify fix clean
 
 help:
 	@grep -E '^## ' $(MAKEFILE_LIST) | cut -c4-
@@ -61,7 +61,7 @@ test: setup
 	$(MAKE) check-format check-lints
 	$(MAKE) setup-clients
 	$(MAKE) unit tidy
-	$(MAKE) clients differential
+	$(MAKE) clients operator differential
 	$(MAKE) torture SECONDS_OF_FAULTS=60
 	$(MAKE) snapshot-small
 	$(MAKE) milvus-smoke
@@ -86,6 +86,10 @@ tidy:
 clients:
 	$(call step,real clients,90 seconds)
 	$(CARGO) test $(RELEASE) -p quorate-tests --lib --test clients
+
+operator:
+	$(call step,what a person does with the binary,1 minute)
+	$(CARGO) test $(RELEASE) -p quorate-tests --test operator
 
 differential:
 	$(call step,the same operations on stock etcd and on ours,1 minute)
