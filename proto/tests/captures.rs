@@ -19,11 +19,14 @@ fn assert_all_known(message: &DynamicMessage, what: &str) {
 }
 
 fn each_message(value: &Value, visit: &mut dyn FnMut(&DynamicMessage)) {
-    match value {
-        Value::Message(message) => visit(message),
-        Value::List(values) => values.iter().for_each(|value| each_message(value, visit)),
-        Value::Map(entries) => entries.values().for_each(|value| each_message(value, visit)),
-        _ => {}
+    if let Some(message) = value.as_message() {
+        visit(message);
+    }
+    for value in value.as_list().into_iter().flatten() {
+        each_message(value, visit);
+    }
+    for value in value.as_map().into_iter().flat_map(|entries| entries.values()) {
+        each_message(value, visit);
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Rules {
     /// 0: all.
     limit: usize,
     order: Order,
+    /// The way of walking that may end after `limit` + 1 keys.
+    bounded_walk: Option<Order>,
     filter: Filter,
     keys_only: bool,
     count_only: bool,
@@ -40,7 +42,7 @@ enum Order {
 }
 
 /// Inclusive bounds; 0 means none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Filter {
     mod_min: i64,
     mod_max: i64,
@@ -85,15 +87,25 @@ impl Rules {
             (SortOrder::Descend, SortTarget::Key) => Order::Reverse,
             (order, by) => Order::Sorted { by, descending: order == SortOrder::Descend },
         };
+        let filter = Filter {
+            mod_min: request.min_mod_revision,
+            mod_max: request.max_mod_revision,
+            create_min: request.min_create_revision,
+            create_max: request.max_create_revision,
+        };
+        let bounded_walk = match (order, request.sort_order()) {
+            (Order::Natural | Order::Reverse, _) => Some(order),
+            // To the letter of etcd: a target without an order sorts only what the limit let in.
+            (Order::Sorted { .. }, SortOrder::None) if filter == Filter::default() => {
+                Some(Order::Natural)
+            }
+            (Order::Sorted { .. }, _) => None,
+        };
         Rules {
             limit: usize::try_from(request.limit).unwrap_or(0),
             order,
-            filter: Filter {
-                mod_min: request.min_mod_revision,
-                mod_max: request.max_mod_revision,
-                create_min: request.min_create_revision,
-                create_max: request.max_create_revision,
-            },
+            bounded_walk,
+            filter,
             keys_only: request.keys_only,
             count_only: request.count_only,
         }
@@ -101,7 +113,8 @@ impl Rules {
 
     /// Keys to look at before the walk may end, in the given order of walking.
     fn picks_max(&self, walking: Order) -> usize {
-        if self.limit == 0 || self.order != walking { usize::MAX } else { self.limit + 1 }
+        let is_bounded = self.limit != 0 && self.bounded_walk == Some(walking);
+        if is_bounded { self.limit + 1 } else { usize::MAX }
     }
 }
 

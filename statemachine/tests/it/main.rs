@@ -1,0 +1,13 @@
+//! Laws of the state machine, as a whole and from outside.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod agreement;
+mod commands;
+mod golden;
+mod laws;
+mod model;
+mod recorder;
+mod runner;
+mod scripts;
+mod summary;
