@@ -36,7 +36,7 @@ setup-clients: setup
 	$(call step,foreign clients,the first time 3 minutes: 100 MB from PyPI and a build of etcd-client)
 	tests/venv clients tests/clients/python/requirements.txt >/dev/null
 	tests/venv milvus tests/milvus/requirements.txt >/dev/null
-	tests/clients/build-rust
+	tests/clients/build-rust >/dev/null
 
 ## make build      target/release/quorate
 build: setup-build
