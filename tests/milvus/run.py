@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--keep", action="store_true", help="keep logs and data, print where")
     options = parser.parse_args()
     if os.environ.get(INSIDE) != "1":
-        sys.exit(enter_namespaces())
+        enter_namespaces()
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     os.makedirs("/run/milvus", exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "none", "/run/milvus"], check=True)
@@ -44,11 +44,12 @@ def main():
 
 
 def enter_namespaces():
-    """Starts this script again inside; when it ends, the kernel ends what it left running."""
+    """Becomes a process that starts this script again inside. When that ends or is killed, the kernel
+    ends what the script left running."""
     user = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
     inside = ["unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child",
-              "--mount-proc", sys.executable, "-u", *sys.argv]
-    return subprocess.run(inside, env={**os.environ, INSIDE: "1"}, check=False).returncode
+              "--mount-proc", sys.executable, "-B", "-u", *sys.argv]
+    os.execvpe(inside[0], inside, {**os.environ, INSIDE: "1"})
 
 
 def run_scenario(options, folder):
