@@ -110,3 +110,6 @@ fn delete_version(key: &[u8], id: EventId, changes: &mut Changes) {
     changes.delete(Table::Version, &row_key);
     changes.delete(Table::Event, &event::encode_key(id));
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,3 +164,6 @@ pub fn hash_kv(
     settle(base.take(), &mut add);
     Ok(HashKv { hash, compacted_revision, revision })
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,3 +129,6 @@ pub(crate) fn superseded_bytes_at(store: &dyn StateRead, revision: i64) -> Resul
 fn missing(id: EventId) -> Fault {
     event::corrupt(&format!("{id:?} is live and missing"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,3 +77,6 @@ pub(crate) fn delete_range(
     }
     Ok(etcd::DeleteRangeResponse { header: Response::header(draft.revision()), deleted, prev_kvs })
 }
+
+#[cfg(test)]
+mod tests;

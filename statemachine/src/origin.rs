@@ -301,3 +301,6 @@ impl OriginDraft {
         self.kept = kept;
     }
 }
+
+#[cfg(test)]
+mod tests;

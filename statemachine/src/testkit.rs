@@ -15,6 +15,8 @@ use crate::state::chunk::LogEntry;
 use crate::state::commit::Applied;
 use crate::store::{Changes, Direction, Fault, StateRead, Table, Visit};
 
+pub mod script;
+
 /// The tables in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStore {
@@ -190,6 +192,26 @@ impl Machine {
     /// The name of the command that was numbered last.
     pub fn last_request(&self) -> RequestId {
         RequestId { origin: self.origin, epoch: self.epoch, seq: self.next_seq - 1 }
+    }
+
+    /// Runs a [script].
+    pub fn script(&mut self, text: &str) -> String {
+        script::run(self, text)
+    }
+
+    /// Checks what must hold after any history: the memory equals what the tables give, and the
+    /// content digest equals its scan.
+    pub fn check(&self) {
+        let loaded = State::load(&self.store).expect("the store does not fail");
+        assert_eq!(loaded.counters, self.state.counters);
+        assert_eq!(loaded.leases, self.state.leases);
+        assert_eq!(loaded.settings, self.state.settings);
+        assert_eq!(loaded.alarms, self.state.alarms);
+        assert_eq!(loaded.origins, self.state.origins);
+        assert_eq!(loaded.views, self.state.views);
+        assert_eq!(loaded.index.to_vec(), self.state.index.to_vec());
+        let content = crate::digest::recompute(&self.store).expect("the store does not fail");
+        assert_eq!(content, self.state.digests().content);
     }
 
     /// Physical compaction to its end.

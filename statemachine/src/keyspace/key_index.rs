@@ -171,6 +171,16 @@ impl KeyIndex {
         }
     }
 
+    /// All keys in order, for comparisons in tests.
+    pub(crate) fn to_vec(&self) -> Vec<(Vec<u8>, KeyMeta)> {
+        let mut all = Vec::with_capacity(self.n_keys);
+        self.visit(&KeyRange::ALL, &mut |key, meta| {
+            all.push((key.to_vec(), *meta));
+            ControlFlow::Continue(())
+        });
+        all
+    }
+
     /// Bytes on the heap, keys included.
     pub(crate) fn memory_bytes(&self) -> usize {
         let blocks: usize =
@@ -267,3 +277,6 @@ impl Group {
         Group { blocks, n_keys }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -258,3 +258,6 @@ fn txn_cost_bytes(request: &etcd::TxnRequest) -> u64 {
     };
     branch(&request.success).max(branch(&request.failure))
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,3 +154,6 @@ pub(crate) fn scan_newest(store: &dyn StateRead, visit: &mut VisitNewest<'_>) ->
     })?;
     emit(&prefix_before, newest)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+use expect_test::expect;
+
+use super::*;
+use crate::testkit::Machine;
+
+fn told(history: &History) -> String {
+    let line = |event: &Event| {
+        let (key, value) = (&event.kv.key, &event.kv.value);
+        let create = if event.is_create() { " create" } else { "" };
+        let (revision, sub, kind) = (event.revision, event.sub, event.kind);
+        format!("r{revision}.{sub} {kind:?} {key:?} {value:?}{create}\n")
+    };
+    let lines: String = history.events.iter().map(line).collect();
+    format!("{lines}next r{}\n", history.next_revision)
+}
+
+fn machine() -> Machine {
+    let mut machine = Machine::new();
+    machine.script("put a 1\n put b 1\n txn then put a 2 ; put c 1 ; del b\n put c 2\n del * *");
+    machine
+}
+
+const ALL: HistoryBudget = HistoryBudget { events_max: 1_000, bytes_max: 1_000_000 };
+
+#[test]
+fn history_repeats_what_was_applied() {
+    let machine = machine();
+    let history = events(&machine.store, 3, 6, ALL, &mut |_key| true).unwrap();
+    expect![[r#"
+        r3.0 Put b"b" b"1" create
+        r4.0 Put b"a" b"2"
+        r4.1 Put b"c" b"1" create
+        r4.2 Delete b"b" b""
+        r5.0 Put b"c" b"2"
+        r6.0 Delete b"a" b""
+        r6.1 Delete b"c" b""
+        next r7
+    "#]]
+    .assert_eq(&told(&history));
+    let history = events(&machine.store, 1, 4, ALL, &mut |key| key == b"b").unwrap();
+    expect![[r#"
+        r3.0 Put b"b" b"1" create
+        r4.2 Delete b"b" b""
+        next r5
+    "#]]
+    .assert_eq(&told(&history));
+    let history = events(&machine.store, 7, 9, ALL, &mut |_key| true).unwrap();
+    expect![[r#"
+        next r10
+    "#]]
+    .assert_eq(&told(&history));
+}
+
+#[test]
+fn a_budget_never_splits_a_revision() {
+    let machine = machine();
+    let mut from = 1;
+    let mut parts = Vec::new();
+    while from <= 6 {
+        let budget = HistoryBudget { events_max: 3, bytes_max: 1_000 };
+        let part = events(&machine.store, from, 6, budget, &mut |_key| true).unwrap();
+        parts.push(told(&part));
+        from = part.next_revision;
+    }
+    expect![[r#"
+        r2.0 Put b"a" b"1" create
+        r3.0 Put b"b" b"1" create
+        r4.0 Put b"a" b"2"
+        r4.1 Put b"c" b"1" create
+        r4.2 Delete b"b" b""
+        next r5
+        --
+        r5.0 Put b"c" b"2"
+        r6.0 Delete b"a" b""
+        r6.1 Delete b"c" b""
+        next r7
+    "#]]
+    .assert_eq(&parts.join("--\n"));
+    let budget = HistoryBudget { events_max: 100, bytes_max: 0 };
+    let part = events(&machine.store, 4, 6, budget, &mut |_key| true).unwrap();
+    assert_eq!((part.events.len(), part.next_revision), (3, 5));
+    let part = events(&machine.store, 4, 6, budget, &mut |_key| false).unwrap();
+    assert_eq!((part.events.len(), part.next_revision), (0, 5));
+}
+
+#[test]
+fn the_pair_before_a_change_is_found_both_ways() {
+    let mut machine = Machine::new();
+    let mut changes = Vec::new();
+    for line in ["put a 1", "put a 2", "del a", "put a 3", "txn then del a ; put b 1"] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let entry = machine.entry(vec![crate::testkit::script::command(&words)]);
+        changes.extend(machine.apply(&[entry]).unwrap().events);
+    }
+    let mut before = Vec::new();
+    for event in &changes {
+        let by_key = previous(&machine.store, event.key(), event.revision).unwrap();
+        let by_id = event.replaced.map(|id| fetch(&machine.store, id).unwrap().unwrap());
+        assert_eq!(by_key, by_id);
+        before.push(by_key.map(|kv| (kv.mod_revision, kv.version)));
+    }
+    assert_eq!(before, [None, Some((2, 1)), Some((3, 2)), None, Some((5, 1)), None]);
+}
