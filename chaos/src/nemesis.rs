@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use proto::etcd;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::client::within;
 use crate::cluster::Cluster;
 use crate::numbers::index;
 use crate::report;
@@ -33,6 +35,8 @@ pub enum Fault {
     KillTwice { between: Duration },
     /// SIGSTOP, and SIGCONT after `frozen`.
     Freeze { frozen: Duration },
+    /// `MoveLeader` to another node. No fault, but the load must not notice.
+    Transfer,
 }
 
 /// One planned fault.
@@ -50,6 +54,7 @@ pub struct Outcome {
     pub n_planned: usize,
     pub n_kills: usize,
     pub n_freezes: usize,
+    pub n_transfers: usize,
     pub n_whole_cluster: usize,
     /// Planned faults that did not happen, each with its reason. Not empty: the run proves nothing.
     pub missed: Vec<String>,
@@ -83,12 +88,14 @@ fn step(random: &mut StdRng, n_nodes: usize) -> Step {
         7..8 => Target::AllBut(node),
         _ => Target::All,
     };
-    let fault = match random.random_range(0..10) {
+    let fault = match random.random_range(0..12) {
         0..3 => Fault::Kill { down: short },
         3..6 => Fault::Kill { down: long },
-        6..7 => Fault::KillTwice { between: long / 4 },
-        _ => Fault::Freeze { frozen: long },
+        6..8 => Fault::KillTwice { between: long / 4 },
+        8..11 => Fault::Freeze { frozen: long },
+        _ => Fault::Transfer,
     };
+    let target = if fault == Fault::Transfer { Target::Leader } else { target };
     Step { pause, target, fault }
 }
 
@@ -98,6 +105,7 @@ impl Step {
             Fault::Kill { down: length }
             | Fault::KillTwice { between: length }
             | Fault::Freeze { frozen: length } => length,
+            Fault::Transfer => Duration::ZERO,
         }
     }
 }
@@ -181,6 +189,40 @@ async fn strike(
                 cluster.nodes[*at].process.resume()?;
             }
             Ok(())
+        }
+        Fault::Transfer => {
+            match transfer(cluster, hit[0]).await {
+                Ok(()) => outcome.n_transfers += 1,
+                Err(error) => outcome.missed.push(format!("a transfer: {error:#}")),
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A follower that has just come back may be too far behind to be handed the lead, so the others
+/// are tried in turn until one takes it.
+async fn transfer(cluster: &mut Cluster, leader: usize) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut turn = leader;
+    loop {
+        turn = (turn + 1) % cluster.nodes.len();
+        if turn == leader {
+            continue;
+        }
+        let leading = cluster.wait_leader(Duration::from_secs(20)).await?;
+        if leading != leader {
+            return Ok(());
+        }
+        let patience = Duration::from_secs(5);
+        let heir = cluster.nodes[turn].client.status(patience).await;
+        let target_id = heir.ok().and_then(|it| it.header).map_or(0, |header| header.member_id);
+        let request = etcd::MoveLeaderRequest { target_id };
+        let mut client = cluster.nodes[leader].client.maintenance();
+        match within(patience, client.move_leader(request)).await {
+            Ok(_moved) => return Ok(()),
+            Err(status) if Instant::now() > deadline => bail!("refused for 20 s: {status}"),
+            Err(_not_yet) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }
 }

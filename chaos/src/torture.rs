@@ -185,11 +185,12 @@ fn conclude(
         .collect();
     let count = |number: usize| grouped(u64::try_from(number).unwrap_or(0));
     report::line(format!(
-        "torture {} seed {}: {} kills, {} freezes, {} times the whole cluster, of {} planned",
+        "torture {} seed {}: {} kills, {} freezes, {} transfers, {} times the whole cluster, of {} planned",
         options.cluster.kind.label(),
         options.seed,
         outcome.n_kills,
         outcome.n_freezes,
+        outcome.n_transfers,
         outcome.n_whole_cluster,
         outcome.n_planned
     ));
