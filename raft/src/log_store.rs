@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::failure::{Area, OnFailure};
+use crate::retention::Ledger;
 use crate::storage_metrics::StorageMetrics;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
@@ -39,6 +40,9 @@ pub use rocks_log::{RocksLog, RocksLogError};
 use queue::{Job, Queue};
 use tail::Tail;
 use writer::Writer;
+
+/// Older entries are estimated in steps of so many.
+const OLDER_STEP: u64 = 256;
 
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -63,6 +67,7 @@ struct Log {
     next_job: u64,
     /// Counts truncations: a read that spans one starts over.
     truncations: u64,
+    ledger: Ledger,
 }
 
 #[derive(Default)]
@@ -95,11 +100,35 @@ impl Shared {
     }
 }
 
+/// The thread that writes. Ends with the last handle on the log.
+struct WriterThread {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<io::Result<()>>>>,
+}
+
+impl WriterThread {
+    fn stop(&self) -> io::Result<()> {
+        let Some(thread) = self.thread.lock().take() else {
+            return Ok(());
+        };
+        self.shared.queue.push(Job::Stop);
+        thread.join().unwrap_or_else(|_panic| Err(stopped()))
+    }
+}
+
+impl Drop for WriterThread {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "the log was closed after a failure");
+        }
+    }
+}
+
 /// Reads and writes the log. Clones share it.
 #[derive(Clone)]
 pub struct LogStore {
     shared: Arc<Shared>,
-    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+    writer: Arc<WriterThread>,
 }
 
 impl LogStore {
@@ -117,11 +146,12 @@ impl LogStore {
         let recovered = recover::recover(disk.as_ref(), node, options.tail_bytes_max)?;
         let mut tail = Tail::new(options.tail_bytes_max);
         let last = recovered.newest.last().map(|entry| entry.log_id).or(recovered.purged);
+        let ledger = ledger_of(recovered.purged, &recovered.newest);
         for entry in recovered.newest {
             tail.push(entry, 0);
         }
         tail.written(0);
-        let log = Log { tail, last, purged: recovered.purged, next_job: 1, truncations: 0 };
+        let log = Log { tail, last, purged: recovered.purged, next_job: 1, truncations: 0, ledger };
         let shared = Arc::new(Shared {
             disk,
             metrics,
@@ -139,7 +169,8 @@ impl LogStore {
             .name("log-writer".into())
             .spawn(move || writer.run())
             .map_err(LogOpenError::Io)?;
-        Ok(LogStore { shared, writer: Arc::new(Mutex::new(Some(thread))) })
+        let writer = WriterThread { shared: shared.clone(), thread: Mutex::new(Some(thread)) };
+        Ok(LogStore { shared, writer: Arc::new(writer) })
     }
 
     /// Index of the last entry that is on this node's disk for certain.
@@ -158,6 +189,21 @@ impl LogStore {
         log.last.max(log.purged)
     }
 
+    /// The vote that is on the disk.
+    pub fn vote(&self) -> Option<Vote> {
+        *self.shared.vote.lock()
+    }
+
+    /// Bytes of the entries that are not purged, roughly.
+    pub fn size_bytes(&self) -> u64 {
+        self.shared.log.lock().ledger.size_bytes()
+    }
+
+    /// The highest entry that can go when so many bytes are to stay in front of `upto`.
+    pub(crate) fn index_before(&self, upto: u64, bytes: u64) -> Option<u64> {
+        self.shared.log.lock().ledger.index_before(upto, bytes)
+    }
+
     pub fn purged(&self) -> Option<LogId> {
         self.shared.log.lock().purged
     }
@@ -173,23 +219,12 @@ impl LogStore {
     }
 
     /// Makes all that was given to the log durable, then stops its thread. Nothing may be
-    /// appended afterwards.
+    /// appended afterwards. Blocks.
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn shutdown(&self) -> io::Result<()> {
-        let Some(thread) = self.writer.lock().take() else {
-            return Ok(());
-        };
-        let (done, synced) = oneshot::channel();
-        self.shared.queue.push(Job::Sync { done });
-        self.shared.queue.push(Job::Stop);
-        let result = synced.await.unwrap_or_else(|_| Err(stopped()));
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            return Err(stopped());
-        }
-        result
+    pub fn stop(&self) -> io::Result<()> {
+        self.writer.stop()
     }
 
     /// The entries of `start..end` that the log holds, at most about `bytes_max` of them; the
@@ -201,6 +236,18 @@ impl LogStore {
         let store = self.clone();
         let read = move || store.read_disk(start, end, bytes_max);
         tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+    }
+
+    /// A step of what is about to be applied: a missing entry would be skipped for good.
+    async fn read_run(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let entries = self.read(start, end, self.shared.options.read_bytes_max).await?;
+        let found = entries.first().map(|entry| entry.log_id.index);
+        let log_end = self.last_log_id().map_or(0, |last| last.index + 1);
+        if found != Some(start) && start < end.min(log_end) {
+            let message = format!("entry {start} is to be applied, the log has {found:?} there");
+            return Err(io::Error::other(self.shared.on_failure.report(Area::Log, message)));
+        }
+        Ok(entries)
     }
 
     fn locate(&self, start: u64, end: u64, bytes_max: usize) -> Place {
@@ -279,6 +326,29 @@ fn append_run(entries: &mut Vec<Entry>, more: Vec<Entry>) {
     entries.extend(more);
 }
 
+fn entry_bytes(entry: &Entry) -> u64 {
+    (entry_codec::OVERHEAD_BYTES + entry_codec::payload_bytes(entry)) as u64
+}
+
+/// Sizes of older entries are not read at a start: they count as the newest do on average.
+fn ledger_of(purged: Option<LogId>, newest: &[Entry]) -> Ledger {
+    let mut ledger = Ledger::default();
+    let Some(first) = newest.first() else {
+        return ledger;
+    };
+    let size: u64 = newest.iter().map(entry_bytes).sum();
+    let n_older = first.log_id.index - purged.map_or(0, |purged| purged.index + 1);
+    let average = size / newest.len() as u64;
+    for step in 0..n_older / OLDER_STEP {
+        let start = first.log_id.index - n_older;
+        ledger.append(start + (step + 1) * OLDER_STEP - 1, average * OLDER_STEP);
+    }
+    for entry in newest {
+        ledger.append(entry.log_id.index, entry_bytes(entry));
+    }
+    ledger
+}
+
 fn stopped() -> io::Error {
     io::Error::other("the thread that writes the log is gone")
 }
@@ -332,7 +402,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             if next >= end {
                 return None;
             }
-            match store.read(next, end, store.shared.options.read_bytes_max).await {
+            match store.read_run(next, end).await {
                 Ok(entries) => {
                     let next = entries.last()?.log_id.index + 1;
                     let step: Vec<_> = entries.into_iter().map(Ok).collect();
@@ -396,6 +466,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
             }
             log.last = Some(entry.log_id);
+            log.ledger.append(index, entry_bytes(entry));
             log.tail.push(entry.clone(), number);
         }
         // Under the lock, so that jobs stand in the order of what they do to the tail.
@@ -411,6 +482,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             return Ok(());
         };
         log.tail.truncate(from);
+        log.ledger.truncate(from);
         log.truncations += 1;
         log.last = last_log_id;
         shared.queue.push(Job::Truncate { from, to: last.index + 1 });
@@ -425,6 +497,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         }
         let from = shared.first_index(&log);
         log.tail.purge(upto.index + 1);
+        log.ledger.purge(upto.index);
         log.purged = Some(upto);
         if log.last.is_none_or(|last| last.index < upto.index) {
             log.last = Some(upto);

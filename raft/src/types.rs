@@ -43,6 +43,9 @@ pub type Membership = openraft::Membership<u64, NodeMeta>;
 pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 
+pub type SnapshotData = crate::snapshot::SnapshotData;
+pub type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
+
 /// An encoded `quorate.v1.Batch`: the same bytes on disk, on the wire and at apply.
 ///
 /// A clone is a reference count; openraft clones each entry once per follower and once to apply.

@@ -81,6 +81,28 @@ pub(crate) fn chain(previous: u128, link: &Link<'_>) -> u128 {
     u128::from_be_bytes(digest.as_bytes()[..16].try_into().expect("a digest has 32 bytes"))
 }
 
+/// What a store says of itself, without reading it all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub revision: i64,
+    pub compacted_revision: i64,
+    pub digests: Digests,
+}
+
+/// The digests as the last applied entry left them: what a snapshot's manifest holds.
+///
+/// # Errors
+/// A fault of the storage.
+pub fn stored(store: &dyn StateRead) -> Result<Stored, Fault> {
+    let counters = table::meta::counters(store)?
+        .unwrap_or_else(crate::state::counters::Counters::fresh);
+    Ok(Stored {
+        revision: counters.revision,
+        compacted_revision: counters.compacted_revision,
+        digests: counters.digests,
+    })
+}
+
 /// The content digest by a scan of everything live.
 ///
 /// # Errors

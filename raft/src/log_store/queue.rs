@@ -29,11 +29,7 @@ pub(super) enum Job {
         from: u64,
         upto: LogId,
     },
-    /// Everything before it is durable, and the committed entry noted, when it is done.
-    Sync {
-        done: oneshot::Sender<io::Result<()>>,
-    },
-    /// The last job.
+    /// The last job: syncs, and notes the committed entry.
     Stop,
 }
 
@@ -43,11 +39,7 @@ impl Job {
             Job::Append { entries, .. } => {
                 entries.iter().map(|entry| OVERHEAD_BYTES + payload_bytes(entry)).sum()
             }
-            Job::SaveVote { .. }
-            | Job::Truncate { .. }
-            | Job::Purge { .. }
-            | Job::Sync { .. }
-            | Job::Stop => 0,
+            Job::SaveVote { .. } | Job::Truncate { .. } | Job::Purge { .. } | Job::Stop => 0,
         }
     }
 }

@@ -8,6 +8,8 @@ use rocksdb::{
     DBRecoveryMode, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
+use crate::rocks;
+
 use super::disk::{Fact, LogBatch, LogChange, LogDisk, VisitRow};
 
 const FAMILY_LOG: &str = "log";
@@ -24,14 +26,15 @@ const SST_SYNC_STEP_BYTES: u64 = 1 << 20;
 
 /// The log of this node cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "log {}: {source}; if the disk is sound, this node's log is lost: replace it with \
-     `quorate member replace`",
-    path.display()
-)]
-pub struct RocksLogError {
-    path: PathBuf,
-    source: rocksdb::Error,
+pub enum RocksLogError {
+    #[error("log {}: another process has it open: stop that one first", .0.display())]
+    InUse(PathBuf),
+    #[error(
+        "log {}: {source}; if the disk is sound, this node's log is lost: replace it with \
+         `quorate member replace`",
+        path.display()
+    )]
+    Rocks { path: PathBuf, source: rocksdb::Error },
 }
 
 pub struct RocksLog {
@@ -50,8 +53,13 @@ impl RocksLog {
             ColumnFamilyDescriptor::new(FAMILY_LOG, log_options()),
             ColumnFamilyDescriptor::new(FAMILY_FACTS, facts_options()),
         ];
-        let db = DB::open_cf_descriptors(&database_options(), path, families)
-            .map_err(|source| RocksLogError { path: path.to_owned(), source })?;
+        let db =
+            DB::open_cf_descriptors(&database_options(), path, families).map_err(|source| {
+                if rocks::is_in_use(&source) {
+                    return RocksLogError::InUse(path.to_owned());
+                }
+                RocksLogError::Rocks { path: path.to_owned(), source }
+            })?;
         Ok(RocksLog { db })
     }
 

@@ -27,7 +27,6 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 enum Answer {
     Appended(IOFlushed<TypeConfig>),
     Voted(Vote, oneshot::Sender<io::Result<()>>),
-    Synced(oneshot::Sender<io::Result<()>>),
 }
 
 impl Answer {
@@ -35,7 +34,7 @@ impl Answer {
         match self {
             Answer::Appended(done) => done.io_completed(result),
             // The caller may have gone away with the runtime; the vote is durable all the same.
-            Answer::Voted(_, done) | Answer::Synced(done) => drop(done.send(result)),
+            Answer::Voted(_, done) => drop(done.send(result)),
         }
     }
 }
@@ -67,14 +66,14 @@ impl Writer {
         Writer { shared, last_index, reclaimable_below: None, failed: None }
     }
 
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self) -> io::Result<()> {
         loop {
             let jobs = self.shared.queue.drain(BATCH_BYTES_MAX);
             let fold = self.fold(jobs);
             let stop = fold.stop;
             self.write(fold);
             if stop {
-                return;
+                return self.failed.map_or(Ok(()), |message| Err(io::Error::other(message)));
             }
         }
     }
@@ -116,11 +115,10 @@ impl Writer {
                     fold.last_index = fold.last_index.max(Some(upto.index));
                     fold.purged_below = Some(to);
                 }
-                Job::Sync { done } => {
+                Job::Stop => {
                     fold.sync = true;
-                    fold.answers.push(Answer::Synced(done));
+                    fold.stop = true;
                 }
-                Job::Stop => fold.stop = true,
             }
         }
         fold

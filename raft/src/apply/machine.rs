@@ -1,0 +1,92 @@
+//! What openraft sees of the state.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+
+use crate::rocks::Position;
+use crate::snapshot::{Builder, SnapshotData};
+use crate::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+
+use super::worker::Chunk;
+use super::{Core, StateHandle, WorkerHandle};
+
+/// Bounds of what is applied at once: latency of the first, memory of the whole.
+const CHUNK_ENTRIES_MAX: usize = 2048;
+const CHUNK_BYTES_MAX: usize = 2 << 20;
+
+/// Openraft's handle on the state: hands chunks to the apply thread.
+pub struct StateMachine {
+    core: Arc<Core>,
+    worker: WorkerHandle,
+    builder: Builder,
+}
+
+impl StateMachine {
+    pub(crate) fn new(core: Arc<Core>, worker: WorkerHandle, builder: Builder) -> StateMachine {
+        StateMachine { core, worker, builder }
+    }
+
+    pub fn handle(&self) -> StateHandle {
+        StateHandle::new(self.core.clone())
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let Position { applied, membership } = self.core.position.lock().clone();
+        Ok((applied, membership))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        loop {
+            let mut chunk = Chunk::default();
+            while chunk.entries.len() < CHUNK_ENTRIES_MAX
+                && chunk.size_bytes < CHUNK_BYTES_MAX
+                && let Some(next) = entries.next().await
+            {
+                let (entry, responder) = next?;
+                chunk.push(entry, responder);
+            }
+            if chunk.entries.is_empty() {
+                return Ok(());
+            }
+            self.worker.apply(chunk).await.map_err(io::Error::other)?;
+        }
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        if force || self.builder.has_room() { Some(self.builder.clone()) } else { None }
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        self.builder.clone()
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
+        let staged = self.builder.stage(snapshot).await?;
+        self.worker.install(staged).await.map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let Some(image) = self.core.shelf.newest() else {
+            return Ok(None);
+        };
+        let meta = image.meta().map_err(io::Error::other)?;
+        Ok(Some(Snapshot { meta, snapshot: SnapshotData::Image(image) }))
+    }
+}

@@ -1,0 +1,353 @@
+//! The state on disk: one RocksDB per generation, one column family per table.
+//!
+//! Its write-ahead log is off. Every batch carries the applied log id, flushes are atomic over all
+//! families, and what a crash takes away is applied again from the Raft log.
+
+mod image;
+mod offline;
+mod options;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use prost::Message;
+use proto::quorate;
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
+use statemachine::{Changes, Direction, Fault, StateRead, Table, Visit};
+
+use crate::convert::{
+    log_id_from_proto, log_id_to_proto, stored_membership_from_proto, stored_membership_to_proto,
+};
+use crate::durable;
+use crate::types::{LogId, StoredMembership};
+
+pub use image::{Pinned, Row};
+pub use offline::{BuildError, StateBuilder};
+pub use options::{RocksMemory, StateMemory};
+
+/// The family that holds what belongs to consensus, not to the state.
+const FAMILY_RAFT: &str = "raft";
+const KEY_APPLIED: &str = "applied";
+const KEY_MEMBERSHIP: &str = "membership";
+const KEY_LOG_DURABLE: &str = "log_durable";
+const KEY_SCHEMA: &str = "schema";
+
+/// Version of the layout of the families.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// The tables of a generation cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StateOpenError {
+    #[error("state {}: another process has it open: stop that one first", .0.display())]
+    InUse(PathBuf),
+    #[error(
+        "state {}: {source}; if the disk is sound, this node's state is lost: replace it with \
+         `quorate member replace`",
+        path.display()
+    )]
+    Rocks { path: PathBuf, source: rocksdb::Error },
+    #[error("state {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error(
+        "state {} has layout version {found}, this binary knows {SCHEMA}: start the binary that \
+         wrote it, or a newer one",
+        path.display()
+    )]
+    Schema { path: PathBuf, found: u32 },
+    #[error(
+        "state {} holds an unreadable {key} row ({reason}): replace this node with `quorate \
+         member replace`",
+        path.display()
+    )]
+    Row { path: PathBuf, key: &'static str, reason: String },
+    #[error("state {}: {source}", path.display())]
+    State { path: PathBuf, source: Fault },
+}
+
+/// Up to where a generation is: what consensus asks of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    pub applied: Option<LogId>,
+    pub membership: StoredMembership,
+}
+
+/// The durable end of a node's log, as the state saw it; always at or below what it had applied,
+/// which no truncation can take back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogMark {
+    pub node: u64,
+    pub durable_index: u64,
+}
+
+/// The tables of one generation.
+pub struct Tables {
+    // Closed first: fields drop in this order.
+    db: DB,
+    home: Home,
+}
+
+/// Where tables are. Removes the directory in the end if they were replaced.
+struct Home {
+    path: PathBuf,
+    retired: AtomicBool,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.retired.load(Ordering::Acquire)
+            && let Err(error) = durable::remove_dir(&self.path)
+        {
+            // Deleted at the next start.
+            tracing::warn!(%error, path = %self.path.display(), "an old generation stays");
+        }
+    }
+}
+
+impl Tables {
+    /// Creates empty tables in `path`, which must not exist.
+    ///
+    /// # Errors
+    /// The disk fails, or something is there.
+    pub fn create(path: &Path, memory: &StateMemory) -> Result<Tables, StateOpenError> {
+        std::fs::create_dir_all(path)
+            .map_err(|source| StateOpenError::Io { path: path.to_owned(), source })?;
+        let mut options = options::database(memory);
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_error_if_exists(true);
+        let tables = Tables::with_options(path, &options, memory)?;
+        let mut batch = WriteBatch::default();
+        batch.put_cf(tables.family(FAMILY_RAFT), KEY_SCHEMA, SCHEMA.to_le_bytes());
+        tables
+            .write_batch(batch)
+            .and_then(|()| tables.flush())
+            .map_err(|source| StateOpenError::Rocks { path: path.to_owned(), source })?;
+        Ok(tables)
+    }
+
+    /// Opens tables that exist.
+    ///
+    /// # Errors
+    /// They are damaged or of another layout.
+    pub fn open(path: &Path, memory: &StateMemory) -> Result<Tables, StateOpenError> {
+        let tables = Tables::with_options(path, &options::database(memory), memory)?;
+        tables.check_schema()?;
+        Ok(tables)
+    }
+
+    /// Opens tables that nothing may change.
+    ///
+    /// # Errors
+    /// They are damaged or of another layout.
+    pub fn open_read_only(path: &Path, memory: &StateMemory) -> Result<Tables, StateOpenError> {
+        let families = options::families(memory);
+        let options = options::database(memory);
+        let db = DB::open_cf_descriptors_read_only(&options, path, families, false)
+            .map_err(|source| StateOpenError::Rocks { path: path.to_owned(), source })?;
+        let tables = Tables::new(path, db);
+        tables.check_schema()?;
+        Ok(tables)
+    }
+
+    fn with_options(
+        path: &Path,
+        options: &rocksdb::Options,
+        memory: &StateMemory,
+    ) -> Result<Tables, StateOpenError> {
+        let db = DB::open_cf_descriptors(options, path, options::families(memory)).map_err(
+            |source| {
+                if is_in_use(&source) {
+                    return StateOpenError::InUse(path.to_owned());
+                }
+                StateOpenError::Rocks { path: path.to_owned(), source }
+            },
+        )?;
+        Ok(Tables::new(path, db))
+    }
+
+    fn new(path: &Path, db: DB) -> Tables {
+        let home = Home { path: path.to_owned(), retired: AtomicBool::new(false) };
+        Tables { db, home }
+    }
+
+    /// Takes back `retire`.
+    pub(crate) fn keep(&self) {
+        self.home.retired.store(false, Ordering::Release);
+    }
+
+    /// The directory goes when nobody holds the tables any more.
+    pub(crate) fn retire(&self) {
+        self.home.retired.store(true, Ordering::Release);
+    }
+
+    fn check_schema(&self) -> Result<(), StateOpenError> {
+        let row = self.raft_row(KEY_SCHEMA)?.unwrap_or_default();
+        let found = <[u8; 4]>::try_from(row.as_slice()).map_or(0, u32::from_le_bytes);
+        if found == SCHEMA {
+            return Ok(());
+        }
+        Err(StateOpenError::Schema { path: self.home.path.clone(), found })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.home.path
+    }
+
+    fn family(&self, name: &str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("the families were named at open")
+    }
+
+    fn raft_row(&self, key: &'static str) -> Result<Option<Vec<u8>>, StateOpenError> {
+        self.db
+            .get_cf(self.family(FAMILY_RAFT), key)
+            .map_err(|source| StateOpenError::Rocks { path: self.home.path.clone(), source })
+    }
+
+    fn unreadable(&self, key: &'static str, reason: impl ToString) -> StateOpenError {
+        StateOpenError::Row { path: self.home.path.clone(), key, reason: reason.to_string() }
+    }
+
+    /// # Errors
+    /// The rows cannot be read.
+    pub fn position(&self) -> Result<Position, StateOpenError> {
+        let mut position = Position::default();
+        if let Some(row) = self.raft_row(KEY_APPLIED)? {
+            let message = quorate::LogId::decode(row.as_slice())
+                .map_err(|error| self.unreadable(KEY_APPLIED, error))?;
+            position.applied = Some(log_id_from_proto(&message));
+        }
+        if let Some(row) = self.raft_row(KEY_MEMBERSHIP)? {
+            let message = quorate::StoredMembership::decode(row.as_slice())
+                .map_err(|error| self.unreadable(KEY_MEMBERSHIP, error))?;
+            position.membership = stored_membership_from_proto(message)
+                .map_err(|error| self.unreadable(KEY_MEMBERSHIP, error))?;
+        }
+        Ok(position)
+    }
+
+    /// # Errors
+    /// The row cannot be read.
+    pub fn log_mark(&self) -> Result<Option<LogMark>, StateOpenError> {
+        let Some(row) = self.raft_row(KEY_LOG_DURABLE)? else {
+            return Ok(None);
+        };
+        let (node, durable_index) = row
+            .split_first_chunk::<8>()
+            .and_then(|(node, rest)| Some((node, <[u8; 8]>::try_from(rest).ok()?)))
+            .ok_or_else(|| self.unreadable(KEY_LOG_DURABLE, "it has the wrong length"))?;
+        let node = u64::from_le_bytes(*node);
+        Ok(Some(LogMark { node, durable_index: u64::from_le_bytes(durable_index) }))
+    }
+
+    /// Writes one chunk of applied entries: all of it or, after a crash, nothing.
+    ///
+    /// # Errors
+    /// The storage failed; nothing may be written after that.
+    pub(crate) fn write(
+        &self,
+        changes: &Changes,
+        applied: &LogId,
+        membership: Option<&StoredMembership>,
+        mark: Option<LogMark>,
+    ) -> Result<(), Fault> {
+        let raft = self.family(FAMILY_RAFT);
+        let mut batch = self.batch(changes);
+        batch.put_cf(raft, KEY_APPLIED, log_id_to_proto(applied).encode_to_vec());
+        if let Some(membership) = membership {
+            let row = stored_membership_to_proto(membership).encode_to_vec();
+            batch.put_cf(raft, KEY_MEMBERSHIP, row);
+        }
+        if let Some(mark) = mark {
+            let mut row = mark.node.to_le_bytes().to_vec();
+            row.extend_from_slice(&mark.durable_index.to_le_bytes());
+            batch.put_cf(raft, KEY_LOG_DURABLE, row);
+        }
+        self.write_batch(batch).map_err(storage)
+    }
+
+    /// Writes what changes no answer, as physical compaction does.
+    pub(crate) fn write_changes(&self, changes: &Changes) -> Result<(), Fault> {
+        self.write_batch(self.batch(changes)).map_err(storage)
+    }
+
+    fn batch(&self, changes: &Changes) -> WriteBatch {
+        let mut batch = WriteBatch::with_capacity_bytes(changes.size_bytes() + 32 * changes.len());
+        let families = Table::ALL.map(|table| self.family(table.name()));
+        for (table, key, value) in changes.iter() {
+            let family = families[table as usize];
+            match value {
+                Some(value) => batch.put_cf(family, key, value),
+                None => batch.delete_cf(family, key),
+            }
+        }
+        batch
+    }
+
+    fn write_batch(&self, batch: WriteBatch) -> Result<(), rocksdb::Error> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options)
+    }
+
+    /// Makes everything written so far durable, all families at one point.
+    pub(crate) fn flush(&self) -> Result<(), rocksdb::Error> {
+        let mut families = vec![self.family(FAMILY_RAFT)];
+        families.extend(Table::ALL.iter().map(|table| self.family(table.name())));
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_cfs_opt(&families, &options)
+    }
+
+    /// Hard-links an image of everything written so far into `path`, which must not exist.
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<(), rocksdb::Error> {
+        Checkpoint::new(&self.db)?.create_checkpoint(path)
+    }
+
+    /// Size of the live table files.
+    pub fn disk_bytes(&self) -> u64 {
+        self.sum_property("rocksdb.live-sst-files-size")
+    }
+
+    pub fn memtable_bytes(&self) -> u64 {
+        self.sum_property("rocksdb.size-all-mem-tables")
+    }
+
+    fn sum_property(&self, name: &str) -> u64 {
+        let of = |table: &Table| {
+            self.db.property_int_value_cf(self.family(table.name()), name).ok().flatten()
+        };
+        Table::ALL.iter().filter_map(of).sum()
+    }
+}
+
+/// RocksDB knows no other sign of it than its words.
+pub(crate) fn is_in_use(error: &rocksdb::Error) -> bool {
+    let text = error.as_ref();
+    text.contains("LOCK") && (text.contains("lock hold by") || text.contains("While lock file"))
+}
+
+pub(crate) fn storage(error: rocksdb::Error) -> Fault {
+    Fault::Storage(error.to_string())
+}
+
+/// Reads of the newest rows. One read is consistent in itself, two are not with each other.
+impl StateRead for Tables {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        image::get(&self.db, self.family(table.name()), image::read_options(None), key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), Fault> {
+        let family = self.family(table.name());
+        image::scan(&self.db, family, image::read_options(None), (start, end), direction, visit)
+    }
+}

@@ -1,0 +1,165 @@
+//! Reads of one moment: a pinned image of the tables.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use proto::quorate;
+use rocksdb::{ColumnFamily, DB, ReadOptions, Snapshot};
+use statemachine::{Direction, Fault, StateRead, Table, Visit};
+
+use crate::convert::log_id_from_proto;
+use crate::types::LogId;
+
+use super::{FAMILY_RAFT, KEY_APPLIED, Tables, storage};
+
+self_cell::self_cell!(
+    struct Held {
+        owner: Arc<Tables>,
+        #[not_covariant]
+        dependent: Snapshot,
+    }
+);
+
+/// The tables as they were when it was taken, for as long as it is held. It keeps their files.
+///
+/// It may be ahead of the `State` it was pinned with, by entries whose rows are written and which
+/// are about to become visible; it is never behind.
+pub struct Pinned(Held);
+
+impl Pinned {
+    pub(crate) fn new(tables: Arc<Tables>) -> Pinned {
+        Pinned(Held::new(tables, |tables| tables.db.snapshot()))
+    }
+
+    /// The last entry whose rows are in this image.
+    ///
+    /// # Errors
+    /// A fault of the storage.
+    pub fn applied(&self) -> Result<Option<LogId>, Fault> {
+        self.0.with_dependent(|tables, snapshot| {
+            let family = tables.family(FAMILY_RAFT);
+            let options = read_options(Some(snapshot));
+            let Some(row) = get(&tables.db, family, options, KEY_APPLIED.as_bytes())? else {
+                return Ok(None);
+            };
+            let message = quorate::LogId::decode(row).map_err(|error| Fault::Corrupt {
+                table: FAMILY_RAFT,
+                reason: error.to_string(),
+            })?;
+            Ok(Some(log_id_from_proto(&message)))
+        })
+    }
+
+    /// Every row of the image, table by table in key order, without filling the cache: what a
+    /// logical backup takes.
+    ///
+    /// # Errors
+    /// A fault of the storage, or what `visit` returned.
+    pub fn export(
+        &self,
+        visit: &mut dyn FnMut(Row<'_>) -> Result<ControlFlow<()>, Fault>,
+    ) -> Result<(), Fault> {
+        self.0.with_dependent(|tables, snapshot| {
+            for table in Table::ALL {
+                let mut options = read_options(Some(snapshot));
+                options.fill_cache(false);
+                options.set_readahead_size(2 << 20);
+                let mut stopped = false;
+                let family = tables.family(table.name());
+                scan(&tables.db, family, options, (&[], None), Direction::Forward, &mut |k, v| {
+                    let flow = visit(Row { table, key: k, value: v })?;
+                    stopped = flow.is_break();
+                    Ok(flow)
+                })?;
+                if stopped {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// One row of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row<'a> {
+    pub table: Table,
+    pub key: &'a [u8],
+    pub value: &'a [u8],
+}
+
+impl StateRead for Pinned {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        self.0.with_dependent(|tables, snapshot| {
+            get(&tables.db, tables.family(table.name()), read_options(Some(snapshot)), key)
+        })
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), Fault> {
+        self.0.with_dependent(|tables, snapshot| {
+            let family = tables.family(table.name());
+            let options = read_options(Some(snapshot));
+            scan(&tables.db, family, options, (start, end), direction, visit)
+        })
+    }
+}
+
+pub(super) fn read_options(snapshot: Option<&Snapshot<'_>>) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    if let Some(snapshot) = snapshot {
+        options.set_snapshot(snapshot);
+    }
+    options
+}
+
+pub(super) fn get(
+    db: &DB,
+    family: &ColumnFamily,
+    options: ReadOptions,
+    key: &[u8],
+) -> Result<Option<Bytes>, Fault> {
+    let row = db.get_pinned_cf_opt(family, key, &options).map_err(storage)?;
+    Ok(row.map(|row| Bytes::copy_from_slice(&row)))
+}
+
+pub(super) fn scan(
+    db: &DB,
+    family: &ColumnFamily,
+    mut options: ReadOptions,
+    (start, end): (&[u8], Option<&[u8]>),
+    direction: Direction,
+    visit: &mut Visit<'_>,
+) -> Result<(), Fault> {
+    if end.is_some_and(|end| end <= start) {
+        return Ok(());
+    }
+    // Bounds, so that deleted rows beyond them are never walked over.
+    options.set_iterate_lower_bound(start);
+    if let Some(end) = end {
+        options.set_iterate_upper_bound(end);
+    }
+    let mut rows = db.raw_iterator_cf_opt(family, options);
+    match direction {
+        Direction::Forward => rows.seek_to_first(),
+        Direction::Backward => rows.seek_to_last(),
+    }
+    while let Some((key, value)) = rows.item() {
+        if visit(key, value)?.is_break() {
+            return Ok(());
+        }
+        match direction {
+            Direction::Forward => rows.next(),
+            Direction::Backward => rows.prev(),
+        }
+    }
+    rows.status().map_err(storage)
+}

@@ -1,0 +1,325 @@
+//! Everything that this node keeps on its disk, opened and checked against each other.
+//!
+//! ```text
+//! data/raftlog/        the log
+//! data/sm/             the state, by generation
+//! data/snap/           the newest snapshot
+//! data/recv/           one that is arriving
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use proto::quorate;
+use tokio::sync::watch;
+
+use crate::apply::{
+    self, CompactionPace, Core, FlushPolicy, Flusher, OutcomeSink, Ring, RingLimits, StateHandle,
+    StateMachine, Stop, Worker, WorkerHandle,
+};
+use crate::failure::{Area, Failure, OnFailure};
+use crate::generation::{Generation, GenerationError};
+use crate::log_store::{LogOpenError, LogOptions, LogStore, RocksLog, RocksLogError};
+use crate::retention::{Retention, RetentionPolicy};
+use crate::rocks::{Position, RocksMemory, StateMemory, StateOpenError};
+use crate::snapshot::{
+    Builder, Image, OnStep, Receiving, Shelf, SnapshotError, SnapshotSource, sweep_received,
+};
+use crate::storage_metrics::StorageMetrics;
+use crate::types::{LogId, Vote};
+
+const LOG_DIR: &str = "raftlog";
+
+#[derive(Clone, Debug)]
+pub struct StorageOptions {
+    pub data_dir: PathBuf,
+    /// Id of this node: what is on the disk must be its own.
+    pub node: u64,
+    pub log: LogOptions,
+    pub memory: RocksMemory,
+    pub flush: FlushPolicy,
+    pub compaction: CompactionPace,
+    pub retention: RetentionPolicy,
+    pub ring: RingLimits,
+    pub on_failure: OnFailure,
+    pub on_step: OnStep,
+}
+
+impl StorageOptions {
+    pub fn new(data_dir: PathBuf, node: u64) -> StorageOptions {
+        StorageOptions {
+            on_failure: OnFailure::abort(data_dir.clone()),
+            data_dir,
+            node,
+            log: LogOptions::default(),
+            memory: RocksMemory::default(),
+            flush: FlushPolicy::default(),
+            compaction: CompactionPace::default(),
+            retention: RetentionPolicy::default(),
+            ring: RingLimits::default(),
+            on_step: OnStep::nothing(),
+        }
+    }
+}
+
+/// Why a node does not start on what is on its disk. Each says what was found and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageOpenError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    RocksLog(#[from] RocksLogError),
+    #[error("{}: {source}", path.display())]
+    Log { path: PathBuf, source: LogOpenError },
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    #[error(transparent)]
+    State(#[from] StateOpenError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(
+        "{} ends at entry {found}, but entry {expected} had been made durable in it: the log was \
+         replaced or went back, and with it this node would forget what it has acknowledged; \
+         replace this node with `quorate member replace`",
+        path.display()
+    )]
+    LogWentBack { path: PathBuf, found: String, expected: u64 },
+    #[error(
+        "{} begins after entry {purged}, but the state has applied only {applied}: the state went \
+         back; replace this node with `quorate member replace`",
+        path.display()
+    )]
+    StateWentBack { path: PathBuf, purged: LogId, applied: String },
+}
+
+/// The storage of a running node.
+pub struct Storage {
+    pub log: LogStore,
+    pub machine: StateMachine,
+    pub control: StorageControl,
+}
+
+/// What the node asks of its storage besides what openraft does. Clones share it.
+#[derive(Clone)]
+pub struct StorageControl {
+    pub state: StateHandle,
+    pub log: LogStore,
+    pub metrics: Arc<StorageMetrics>,
+    core: Arc<Core>,
+    builder: Builder,
+    worker: WorkerHandle,
+    stop: Arc<Stop>,
+    background: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Storage {
+    /// Opens everything; blocks for as long as it takes to load the state.
+    ///
+    /// # Errors
+    /// Something is damaged, another node's, of another version, or does not fit the rest.
+    pub fn open(
+        options: StorageOptions,
+        sink: Arc<dyn OutcomeSink>,
+    ) -> Result<Storage, StorageOpenError> {
+        let data_dir = options.data_dir.clone();
+        std::fs::create_dir_all(&data_dir)
+            .map_err(|source| StorageOpenError::Io { path: data_dir.clone(), source })?;
+        let metrics = Arc::new(StorageMetrics::default());
+        let log_path = data_dir.join(LOG_DIR);
+        let log = LogStore::open(
+            Arc::new(RocksLog::open(&log_path)?),
+            options.node,
+            options.log.clone(),
+            metrics.clone(),
+            options.on_failure.clone(),
+        )
+        .map_err(|source| StorageOpenError::Log { path: log_path.clone(), source })?;
+        let has_history = log.last_log_id().is_some() || log.vote().is_some();
+        let memory = StateMemory::new(&options.memory);
+        let generation = Generation::open(&data_dir, options.node, &memory, has_history)?;
+        let position = generation.tables.position()?;
+        check_log(&log_path, &log, options.node, &generation)?;
+        check_state(&log_path, &log, &position)?;
+        let shelf = Shelf::open(&data_dir, metrics.clone())?;
+        sweep_received(&data_dir)?;
+        drop_stale_snapshot(&shelf, &log, &position);
+        let core = Arc::new(Core {
+            node: options.node,
+            current: ArcSwap::from_pointee(generation),
+            applied: watch::Sender::new(position.applied.map_or(0, |applied| applied.index)),
+            position: Mutex::new(position),
+            ring: Ring::new(options.ring),
+            sink,
+            flusher: Flusher::new(options.flush),
+            shelf,
+            retention: Retention::new(options.retention),
+            metrics: metrics.clone(),
+            on_failure: options.on_failure.clone(),
+            log_durable: Box::new(log.durable_probe()),
+        });
+        let builder = Builder::new(core.clone(), data_dir.clone(), memory, options.on_step.clone());
+        start(core, builder, log, metrics, options.compaction)
+            .map_err(|source| StorageOpenError::Io { path: data_dir, source })
+    }
+}
+
+fn start(
+    core: Arc<Core>,
+    builder: Builder,
+    log: LogStore,
+    metrics: Arc<StorageMetrics>,
+    pace: CompactionPace,
+) -> io::Result<Storage> {
+    let worker = Worker::spawn(core.clone())?;
+    let stop = Arc::new(Stop::default());
+    let flushing = core.clone();
+    let flusher = std::thread::Builder::new()
+        .name("state-flush".into())
+        .spawn(move || flushing.flusher.run(&flushing))?;
+    let (compacting, stopped) = (core.clone(), stop.clone());
+    let compactor = std::thread::Builder::new()
+        .name("compaction".into())
+        .spawn(move || apply::compact(&compacting, &pace, &stopped))?;
+    let machine = StateMachine::new(core.clone(), worker.clone(), builder.clone());
+    let control = StorageControl {
+        state: machine.handle(),
+        log: log.clone(),
+        metrics,
+        core,
+        builder,
+        worker,
+        stop,
+        background: Arc::new(Mutex::new(vec![flusher, compactor])),
+    };
+    Ok(Storage { log, machine, control })
+}
+
+/// A log that lost its end looks like one of a healthy, late follower to openraft, and would vote.
+fn check_log(
+    path: &Path,
+    log: &LogStore,
+    node: u64,
+    generation: &Generation,
+) -> Result<(), StorageOpenError> {
+    let Some(mark) = generation.tables.log_mark()?.filter(|mark| mark.node == node) else {
+        return Ok(());
+    };
+    let last = log.last_log_id();
+    if last.is_some_and(|last| last.index >= mark.durable_index) {
+        return Ok(());
+    }
+    let found = last.map_or("nothing".to_owned(), |last| last.index.to_string());
+    Err(StorageOpenError::LogWentBack {
+        path: path.to_owned(),
+        found,
+        expected: mark.durable_index,
+    })
+}
+
+/// What was purged must be in the state. The other way round is fine: entries are committed, and
+/// applied, as soon as a majority has them, which need not include this node.
+fn check_state(path: &Path, log: &LogStore, position: &Position) -> Result<(), StorageOpenError> {
+    match (log.purged(), position.applied) {
+        (Some(purged), applied) if applied.is_none_or(|at| at.index < purged.index) => {
+            let applied = applied.map_or("nothing".to_owned(), |applied| applied.to_string());
+            Err(StorageOpenError::StateWentBack { path: path.to_owned(), purged, applied })
+        }
+        (Some(_) | None, _) => Ok(()),
+    }
+}
+
+/// A snapshot must join the log without a gap, or openraft would offer it to no avail.
+fn drop_stale_snapshot(shelf: &Shelf, log: &LogStore, position: &Position) {
+    let Some(snapshot) = shelf.newest().and_then(|image| image.last_applied()) else {
+        return;
+    };
+    let purged = log.purged().map(|purged| purged.index);
+    let applied = position.applied.map(|applied| applied.index);
+    // Openraft purges up to what is applied when the log ends before it.
+    let behind = log.last_log_id().map(|last| last.index) < applied;
+    let begins = if behind { applied } else { purged };
+    if Some(snapshot.index) < begins {
+        tracing::info!(index = snapshot.index, "dropping a snapshot that is behind the log");
+        shelf.clear();
+    }
+}
+
+impl StorageControl {
+    /// Whether openraft should be told to build a snapshot now.
+    pub fn snapshot_is_due(&self) -> bool {
+        self.core.retention.snapshot_is_due()
+    }
+
+    pub fn newest_snapshot(&self) -> Option<Arc<Image>> {
+        self.core.shelf.newest()
+    }
+
+    /// Reads a snapshot for a peer. While it is held, the log stays from its end on.
+    pub fn snapshot_source(&self, image: Arc<Image>) -> SnapshotSource {
+        SnapshotSource::new(self.core.clone(), image)
+    }
+
+    /// Begins to take a snapshot from a peer. Blocks on the disk, as all calls of what it gives.
+    ///
+    /// # Errors
+    /// The snapshot cannot be used here, or there is no room for it.
+    pub fn receive_snapshot(
+        &self,
+        manifest: quorate::SnapshotManifest,
+    ) -> Result<Receiving, SnapshotError> {
+        Receiving::begin(&self.builder, manifest)
+    }
+
+    /// Index up to which the log should be purged now, if any of it should.
+    pub fn purge_upto(&self) -> Option<u64> {
+        let policy = &self.core.retention.policy;
+        let snapshot = self.core.shelf.newest()?.last_applied()?.index;
+        let mut upto = self.log.index_before(snapshot, policy.keep_log_bytes)?;
+        if let Some(pin) = self.core.retention.lowest_pin()
+            && self.log.size_bytes() <= policy.sending_log_bytes_max
+        {
+            upto = upto.min(pin);
+        }
+        let purged = self.log.purged().map(|purged| purged.index);
+        (Some(upto) > purged).then_some(upto)
+    }
+
+    /// The last vote on the disk.
+    pub fn vote(&self) -> Option<Vote> {
+        self.log.vote()
+    }
+
+    /// As [`StorageControl::stop`], off the async threads.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn shutdown(&self) -> Result<(), Failure> {
+        let control = self.clone();
+        let stopped = tokio::task::spawn_blocking(move || control.stop()).await;
+        stopped
+            .unwrap_or_else(|error| Err(Failure { area: Area::State, message: error.to_string() }))
+    }
+
+    /// Makes everything durable and stops all threads, after openraft has been shut down. Blocks.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn stop(&self) -> Result<(), Failure> {
+        self.worker.stop();
+        self.stop.stop();
+        self.core.flusher.stop();
+        for thread in self.background.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the storage panicked");
+            }
+        }
+        let flushed = self.state.flush();
+        let log = self.log.stop();
+        flushed?;
+        log.map_err(|error| Failure { area: Area::Log, message: error.to_string() })
+    }
+}
