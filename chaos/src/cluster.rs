@@ -1,6 +1,7 @@
 //! A cluster of real server processes on this machine.
 
 pub mod command;
+pub mod network;
 pub mod process;
 pub mod usage;
 
@@ -11,13 +12,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::client::Client;
+use network::{Network, Proxy};
 use process::Process;
 
 /// Ports below the range that Linux gives to outgoing connections (32768 and up), so that none of
 /// those takes a node's port while the node is down.
 const PORTS_FIRST: u16 = 24_000;
 const PORTS_LAST: u16 = 24_990;
-/// Client, peer, HTTP and one to spare.
+/// Client, peer, HTTP and the proxy before the peer port.
 const PORTS_PER_NODE: u16 = 4;
 
 /// Which server a cluster runs. The driver, the loads and the checkers treat them alike.
@@ -60,6 +62,8 @@ pub struct ClusterOptions {
     pub n_nodes: usize,
     /// Flags added to every node's command line.
     pub extra_args: Vec<String>,
+    /// Peers reach each other through proxies that can be cut.
+    pub proxied: bool,
     /// The folder under which a temporary one is made; the system's own where `None`.
     pub work_dir: Option<PathBuf>,
 }
@@ -68,7 +72,7 @@ impl ClusterOptions {
     /// Three nodes with no flags of their own.
     #[must_use]
     pub fn three(kind: ClusterKind) -> ClusterOptions {
-        ClusterOptions { kind, n_nodes: 3, extra_args: Vec::new(), work_dir: None }
+        ClusterOptions { kind, n_nodes: 3, extra_args: Vec::new(), proxied: false, work_dir: None }
     }
 }
 
@@ -89,6 +93,12 @@ impl Ports {
     #[must_use]
     pub fn peer(self) -> String {
         format!("127.0.0.1:{}", self.first + 1)
+    }
+
+    /// Where a proxy listens for peers.
+    #[must_use]
+    pub fn peer_proxy(self) -> String {
+        format!("127.0.0.1:{}", self.first + 3)
     }
 
     /// Serves health and metrics.
@@ -115,6 +125,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// As every node's `--initial-cluster` has it.
     pub initial_cluster: String,
+    /// The proxies between the peers, where there are any.
+    pub network: Option<Network>,
     // After `nodes`, so that the processes are gone before their folder is.
     folder: Option<tempfile::TempDir>,
 }
@@ -149,11 +161,23 @@ impl Cluster {
         .context("making a temporary folder")?;
         let ports = free_ports(options.n_nodes)?;
         let names: Vec<String> = (1..=options.n_nodes).map(|number| format!("n{number}")).collect();
-        let initial_cluster = initial_cluster(&options.kind, &names, &ports);
+        let peers: Vec<String> = ports
+            .iter()
+            .map(|ports| if options.proxied { ports.peer_proxy() } else { ports.peer() })
+            .collect();
+        let network = options.proxied.then(|| {
+            let proxies = names.iter().zip(&ports).map(|(name, ports)| Proxy {
+                name: name.clone(),
+                listen: ports.peer_proxy(),
+                node: ports.peer(),
+            });
+            Network::start(&proxies.collect::<Vec<_>>())
+        });
+        let initial_cluster = initial_cluster(&options.kind, &names, &peers);
         let mut nodes = Vec::new();
-        for (name, ports) in names.iter().zip(ports) {
+        for ((name, ports), peer) in names.iter().zip(ports).zip(&peers) {
             let data_dir = folder.path().join(name);
-            let mut args = node_args(&options.kind, name, ports, &data_dir, &initial_cluster);
+            let mut args = node_args(&options.kind, name, ports, peer, &data_dir, &initial_cluster);
             args.extend(options.extra_args.iter().cloned());
             let log_path = folder.path().join(format!("{name}.log"));
             nodes.push(Node {
@@ -165,7 +189,8 @@ impl Cluster {
             });
         }
         let kind = options.kind.clone();
-        Ok(Cluster { kind, nodes, initial_cluster, folder: Some(folder) })
+        let network = network.transpose()?;
+        Ok(Cluster { kind, nodes, initial_cluster, network, folder: Some(folder) })
     }
 
     /// The folder of this cluster's data and logs.
@@ -333,12 +358,12 @@ fn tail(process: &Process) -> String {
     lines[lines.len().saturating_sub(8)..].join("\n")
 }
 
-fn initial_cluster(kind: &ClusterKind, names: &[String], ports: &[Ports]) -> String {
+fn initial_cluster(kind: &ClusterKind, names: &[String], peers: &[String]) -> String {
     let scheme = match kind {
         ClusterKind::Etcd(_) => "http://",
         ClusterKind::Quorate(_) | ClusterKind::Ceiling(_) => "",
     };
-    let members = names.iter().zip(ports).map(|(name, it)| format!("{name}={scheme}{}", it.peer()));
+    let members = names.iter().zip(peers).map(|(name, peer)| format!("{name}={scheme}{peer}"));
     members.collect::<Vec<_>>().join(",")
 }
 
@@ -346,6 +371,7 @@ fn node_args(
     kind: &ClusterKind,
     name: &str,
     ports: Ports,
+    advertised_peer: &str,
     data_dir: &Path,
     initial_cluster: &str,
 ) -> Vec<String> {
@@ -353,7 +379,8 @@ fn node_args(
     let text = match kind {
         ClusterKind::Quorate(_) => format!(
             "serve --name {name} --data-dir {data_dir} --listen-client {} --listen-peer {} \
-             --listen-http {} --initial-cluster {initial_cluster} --log-format json",
+             --advertise-peer {advertised_peer} --listen-http {} \
+             --initial-cluster {initial_cluster} --log-format json",
             ports.client(),
             ports.peer(),
             ports.http(),
@@ -361,7 +388,7 @@ fn node_args(
         ClusterKind::Etcd(_) => format!(
             "--name {name} --data-dir {data_dir} --listen-client-urls http://{client} \
              --advertise-client-urls http://{client} --listen-peer-urls http://{peer} \
-             --initial-advertise-peer-urls http://{peer} --initial-cluster {initial_cluster} \
+             --initial-advertise-peer-urls http://{advertised_peer} --initial-cluster {initial_cluster} \
              --initial-cluster-state new --logger zap --log-level error",
             client = ports.client(),
             peer = ports.peer(),

@@ -30,6 +30,10 @@ pub enum Mode {
     Kill,
     /// SIGSTOP; later SIGCONT, which must disturb nobody.
     Stop,
+    /// Cut off from its peers; later healed, which must disturb nobody.
+    Isolate,
+    /// A follower is cut off from its peers; later healed, which must disturb nobody.
+    IsolateFollower,
     /// `MoveLeader`.
     Transfer,
 }
@@ -59,14 +63,17 @@ pub struct FailoverReport {
 /// A node exited by itself, no other node took over, a write was lost, or a leader that woke
 /// disturbed the others.
 pub async fn run(options: &FailoverOptions) -> Result<FailoverReport> {
-    let mut cluster = Cluster::start(&options.cluster).await?;
+    let proxied = matches!(options.mode, Mode::Isolate | Mode::IsolateFollower);
+    let cluster = ClusterOptions { proxied, ..options.cluster.clone() };
+    let mut cluster = Cluster::start(&cluster).await?;
     let mut gaps_ms = Vec::new();
     let (mut n_acknowledged, mut n_failed, mut n_lost) = (0, 0, 0);
     for number in 1..=options.n_runs {
         tokio::time::sleep(CALM).await;
         let round = match options.mode {
             Mode::Kill => kill_leader(&mut cluster, number).await,
-            Mode::Stop => freeze_leader(&mut cluster, number).await,
+            Mode::Stop | Mode::Isolate => silence_leader(&mut cluster, options.mode, number).await,
+            Mode::IsolateFollower => isolate_follower(&mut cluster, number).await,
             Mode::Transfer => transfer(&mut cluster, number).await,
         }
         .with_context(|| format!("run {number}; {}", cluster.log_tails()))?;
@@ -116,29 +123,78 @@ pub async fn kill_leader(cluster: &mut Cluster, number: usize) -> Result<Round> 
     writers.conclude(cluster, gap).await
 }
 
-async fn freeze_leader(cluster: &mut Cluster, number: usize) -> Result<Round> {
+/// Makes a node fall silent; when.
+fn silence(cluster: &mut Cluster, mode: Mode, node: usize) -> Result<Instant> {
+    match &cluster.network {
+        Some(network) if mode != Mode::Stop => {
+            network.cut_inbound(node);
+            network.cut_outbound(node);
+            Ok(Instant::now())
+        }
+        Some(_) | None => cluster.nodes[node].process.stop(),
+    }
+}
+
+fn wake(cluster: &mut Cluster, mode: Mode, node: usize) -> Result<()> {
+    match &cluster.network {
+        Some(network) if mode != Mode::Stop => {
+            network.heal();
+            Ok(())
+        }
+        Some(_) | None => cluster.nodes[node].process.resume(),
+    }
+}
+
+async fn silence_leader(cluster: &mut Cluster, mode: Mode, number: usize) -> Result<Round> {
     let leader = cluster.wait_leader(PATIENCE).await?;
     let old_term = term_of(&cluster.nodes[leader].client).await?;
     let mut writers = Writers::start(cluster, number);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let frozen = cluster.nodes[leader].process.stop()?;
-    let gap = writers.first_after(frozen, leader, old_term).await?;
+    let silenced = silence(cluster, mode, leader)?;
+    let gap = writers.first_after(silenced, leader, old_term).await?;
     // Long enough that the sleeper's own timers are all overdue when it wakes.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let successor = cluster.wait_leader(PATIENCE).await?;
-    let term = term_of(&cluster.nodes[successor].client).await?;
-    let n_failed = writers.n_failed_elsewhere(leader);
-    cluster.nodes[leader].process.resume()?;
+    undisturbed_by_waking(cluster, mode, leader, successor, &mut writers).await?;
+    writers.conclude(cluster, gap).await
+}
+
+/// The gap is the longest time without an acknowledgement from the others.
+async fn isolate_follower(cluster: &mut Cluster, number: usize) -> Result<Round> {
+    let leader = cluster.wait_leader(PATIENCE).await?;
+    let follower = (leader + 1 + number % (cluster.nodes.len() - 1)) % cluster.nodes.len();
+    let term = term_of(&cluster.nodes[leader].client).await?;
+    let mut writers = Writers::start(cluster, number);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let began = silence(cluster, Mode::IsolateFollower, follower)?;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    undisturbed_by_waking(cluster, Mode::IsolateFollower, follower, leader, &mut writers).await?;
+    let term_after = term_of(&cluster.nodes[leader].client).await?;
+    ensure!(term == term_after, "a lonely follower raised the term from {term} to {term_after}");
+    let gap = writers.longest_silence_since(began);
+    writers.conclude(cluster, gap).await
+}
+
+async fn undisturbed_by_waking(
+    cluster: &mut Cluster,
+    mode: Mode,
+    sleeper: usize,
+    leader: usize,
+    writers: &mut Writers,
+) -> Result<()> {
+    let term = term_of(&cluster.nodes[leader].client).await?;
+    let n_failed = writers.n_failed_elsewhere(sleeper);
+    wake(cluster, mode, sleeper)?;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let term_after = term_of(&cluster.nodes[successor].client).await?;
-    ensure!(term == term_after, "the leader that woke raised the term from {term} to {term_after}");
-    let n_failed_after = writers.n_failed_elsewhere(leader);
+    let term_after = term_of(&cluster.nodes[leader].client).await?;
+    ensure!(term == term_after, "the node that woke raised the term from {term} to {term_after}");
+    let n_failed_after = writers.n_failed_elsewhere(sleeper);
     ensure!(
         n_failed == n_failed_after,
-        "{} writes to the other nodes failed after the old leader woke",
+        "{} writes to the other nodes failed after the sleeper woke",
         n_failed_after - n_failed
     );
-    writers.conclude(cluster, gap).await
+    Ok(())
 }
 
 async fn term_of(client: &Client) -> Result<u64> {

@@ -72,6 +72,9 @@ enum Command {
         target: Target,
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+        /// Put proxies between the peers and cut them, too
+        #[arg(long)]
+        network: bool,
         /// The faults follow from it [default: drawn, and printed]
         #[arg(long)]
         seed: Option<u64>,
@@ -205,6 +208,7 @@ impl Target {
             kind: self.kind()?,
             n_nodes: 3,
             extra_args: self.node_args.clone(),
+            proxied: false,
             work_dir: self.work_dir.clone(),
         })
     }
@@ -275,9 +279,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
                 && max_ms_max.is_none_or(|bound| report.max_ms <= bound);
             Ok(verdict(good))
         }
-        Command::Torture { target, seconds, seed } => {
+        Command::Torture { target, seconds, network, seed } => {
             let options = TortureOptions {
-                cluster: target.options()?,
+                cluster: ClusterOptions { proxied: network, ..target.options()? },
                 duration: Duration::from_secs(seconds),
                 seed: seed.unwrap_or_else(rand::random),
                 mix: Mix::default(),

@@ -35,8 +35,18 @@ pub enum Fault {
     KillTwice { between: Duration },
     /// SIGSTOP, and SIGCONT after `frozen`.
     Freeze { frozen: Duration },
+    /// The node is cut off from its peers: what it sends, what is sent to it, or both.
+    Cut { sides: Sides, length: Duration },
     /// `MoveLeader` to another node. No fault, but the load must not notice.
     Transfer,
+}
+
+/// Which direction a cut holds back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sides {
+    Both,
+    Inbound,
+    Outbound,
 }
 
 /// One planned fault.
@@ -55,19 +65,24 @@ pub struct Outcome {
     pub n_kills: usize,
     pub n_freezes: usize,
     pub n_transfers: usize,
+    pub n_cuts: usize,
     pub n_whole_cluster: usize,
     /// Planned faults that did not happen, each with its reason. Not empty: the run proves nothing.
     pub missed: Vec<String>,
 }
 
-/// The faults of a run of about `total`. The same seed gives the same plan.
+/// The faults of a run of about `total`. The same seed gives the same plan. Cuts are among them
+/// where the peers are `proxied`.
 #[must_use]
-pub fn plan(seed: u64, n_nodes: usize, total: Duration) -> Vec<Step> {
+pub fn plan(seed: u64, n_nodes: usize, total: Duration, proxied: bool) -> Vec<Step> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut steps = Vec::new();
     let mut spent = Duration::ZERO;
     loop {
-        let step = step(&mut random, n_nodes);
+        let step = match proxied && random.random_ratio(1, 2) {
+            true => cut(&mut random, n_nodes),
+            false => step(&mut random, n_nodes),
+        };
         // The time that a leader's election takes after each fault is part of the plan's length.
         spent += step.pause + step.length() + Duration::from_millis(500);
         if spent > total {
@@ -99,12 +114,28 @@ fn step(random: &mut StdRng, n_nodes: usize) -> Step {
     Step { pause, target, fault }
 }
 
+fn cut(random: &mut StdRng, n_nodes: usize) -> Step {
+    let sides = match random.random_range(0..4) {
+        0..2 => Sides::Both,
+        2 => Sides::Inbound,
+        _ => Sides::Outbound,
+    };
+    let target = match random.random_range(0..2) {
+        0 => Target::Leader,
+        _ => Target::Node(index(random.random(), n_nodes)),
+    };
+    let length = Duration::from_millis(random.random_range(300..6000));
+    let pause = Duration::from_millis(random.random_range(500..3000));
+    Step { pause, target, fault: Fault::Cut { sides, length } }
+}
+
 impl Step {
     fn length(self) -> Duration {
         match self.fault {
             Fault::Kill { down: length }
             | Fault::KillTwice { between: length }
-            | Fault::Freeze { frozen: length } => length,
+            | Fault::Freeze { frozen: length }
+            | Fault::Cut { length, .. } => length,
             Fault::Transfer => Duration::ZERO,
         }
     }
@@ -190,6 +221,19 @@ async fn strike(
             }
             Ok(())
         }
+        Fault::Cut { sides, length } => {
+            let network = cluster.network.as_ref().context("peers without proxies")?;
+            if matches!(sides, Sides::Both | Sides::Inbound) {
+                hit.iter().for_each(|at| network.cut_inbound(*at));
+            }
+            if matches!(sides, Sides::Both | Sides::Outbound) {
+                hit.iter().for_each(|at| network.cut_outbound(*at));
+            }
+            tokio::time::sleep(length).await;
+            network.heal();
+            outcome.n_cuts += 1;
+            Ok(())
+        }
         Fault::Transfer => {
             match transfer(cluster, hit[0]).await {
                 Ok(()) => outcome.n_transfers += 1,
@@ -250,8 +294,11 @@ mod tests {
     #[test]
     fn a_seed_replays_its_plan() {
         let minute = Duration::from_secs(60);
-        assert_eq!(plan(7, 3, minute), plan(7, 3, minute));
-        assert_ne!(plan(7, 3, minute), plan(8, 3, minute));
-        assert!(plan(7, 3, minute).len() > 8);
+        assert_eq!(plan(7, 3, minute, true), plan(7, 3, minute, true));
+        assert_ne!(plan(7, 3, minute, false), plan(8, 3, minute, false));
+        assert!(plan(7, 3, minute, false).len() > 8);
+        let is_cut = |step: &Step| matches!(step.fault, Fault::Cut { .. });
+        assert!(plan(7, 3, minute, true).iter().any(is_cut));
+        assert!(!plan(7, 3, minute, false).iter().any(is_cut));
     }
 }

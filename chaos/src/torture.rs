@@ -45,7 +45,12 @@ pub enum Ending {
 /// # Errors
 /// A node exited by itself, or the cluster did not heal.
 pub async fn run(options: &TortureOptions) -> Result<Ending> {
-    let steps = nemesis::plan(options.seed, options.cluster.n_nodes, options.duration);
+    let steps = nemesis::plan(
+        options.seed,
+        options.cluster.n_nodes,
+        options.duration,
+        options.cluster.proxied,
+    );
     report::progress(format!(
         "torture of {} for about {} s, seed {}: {} planned faults",
         options.cluster.kind.label(),
@@ -185,11 +190,13 @@ fn conclude(
         .collect();
     let count = |number: usize| grouped(u64::try_from(number).unwrap_or(0));
     report::line(format!(
-        "torture {} seed {}: {} kills, {} freezes, {} transfers, {} times the whole cluster, of {} planned",
+        "torture {} seed {}: {} kills, {} freezes, {} cuts, {} transfers, {} times the whole cluster, \
+         of {} planned",
         options.cluster.kind.label(),
         options.seed,
         outcome.n_kills,
         outcome.n_freezes,
+        outcome.n_cuts,
         outcome.n_transfers,
         outcome.n_whole_cluster,
         outcome.n_planned
