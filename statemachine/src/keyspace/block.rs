@@ -1,5 +1,6 @@
 //! A run of neighbouring keys of the index, stored without an allocation a key.
 
+use crate::keyspace::heads::{common_prefix, head4, search};
 use crate::keyspace::meta::KeyMeta;
 use crate::limits;
 
@@ -12,6 +13,8 @@ pub(crate) struct Block {
     prefix_bytes: usize,
     /// End of each suffix in `text`.
     ends: Vec<u32>,
+    /// Of each suffix.
+    heads: Vec<u32>,
     metas: Vec<KeyMeta>,
 }
 
@@ -71,16 +74,7 @@ impl Block {
         let Some(wanted) = key.strip_prefix(prefix) else {
             return Err(if key < prefix { 0 } else { self.len() });
         };
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            match self.suffix(middle).cmp(wanted) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Ok(middle),
-            }
-        }
-        Err(low)
+        search(&self.heads, head4(wanted), |nth| self.suffix(nth).cmp(wanted))
     }
 
     /// Puts a new key where [`Block::find`] said it would stand.
@@ -102,7 +96,9 @@ impl Block {
         if self.metas.len() == self.metas.capacity() {
             self.metas.reserve_exact(limits::BLOCK_GROWTH_KEYS);
             self.ends.reserve_exact(limits::BLOCK_GROWTH_KEYS);
+            self.heads.reserve_exact(limits::BLOCK_GROWTH_KEYS);
         }
+        self.heads.insert(position, head4(suffix));
         self.ends.insert(position, text_offset(start));
         let added = text_offset(suffix.len());
         for end in &mut self.ends[position..] {
@@ -115,6 +111,7 @@ impl Block {
         let (start, end) = (self.suffix_start(position), self.ends[position] as usize);
         self.text.drain(start..end);
         self.ends.remove(position);
+        self.heads.remove(position);
         let removed = text_offset(end - start);
         for end in &mut self.ends[position..] {
             *end -= removed;
@@ -158,8 +155,15 @@ impl Block {
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of::<Block>()
             + self.text.capacity()
-            + self.ends.capacity() * size_of::<u32>()
+            + (self.ends.capacity() + self.heads.capacity()) * size_of::<u32>()
             + self.metas.capacity() * size_of::<KeyMeta>()
+    }
+
+    /// For tests: everything that is kept twice is equal.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        assert!((0..self.len()).all(|nth| self.heads[nth] == head4(self.suffix(nth))));
+        assert!((1..self.len()).all(|nth| self.suffix(nth - 1) < self.suffix(nth)));
     }
 
     fn copy_of(&self, positions: std::ops::Range<usize>) -> Block {
@@ -190,11 +194,14 @@ impl Block {
         self.text.extend_from_slice(&first_key[..prefix_bytes]);
         self.prefix_bytes = prefix_bytes;
         self.ends.reserve_exact(n_keys);
+        self.heads.reserve_exact(n_keys);
         self.metas.reserve_exact(n_keys);
     }
 
     fn push(&mut self, key: &[u8], meta: KeyMeta) {
-        self.text.extend_from_slice(&key[self.prefix_bytes..]);
+        let suffix = &key[self.prefix_bytes..];
+        self.text.extend_from_slice(suffix);
+        self.heads.push(head4(suffix));
         self.ends.push(text_offset(self.text.len()));
         self.metas.push(meta);
     }
@@ -210,10 +217,6 @@ impl Block {
         }
         *self = wider;
     }
-}
-
-fn common_prefix(one: &[u8], other: &[u8]) -> usize {
-    one.iter().zip(other).take_while(|(left, right)| left == right).count()
 }
 
 fn text_offset(bytes: usize) -> u32 {

@@ -6,6 +6,7 @@
 use std::ops::ControlFlow;
 
 use crate::keyspace::block::Block;
+use crate::keyspace::group::Group;
 use crate::keyspace::key_range::{End, KeyRange};
 use crate::keyspace::meta::KeyMeta;
 use crate::limits;
@@ -17,12 +18,6 @@ pub(crate) type VisitKey<'a> = dyn FnMut(&[u8], &KeyMeta) -> ControlFlow<()> + '
 pub(crate) struct KeyIndex {
     /// Invariant: no group and no block is empty, all keys ascend.
     groups: Vec<Group>,
-    n_keys: usize,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Group {
-    blocks: Vec<Block>,
     n_keys: usize,
 }
 
@@ -41,26 +36,25 @@ impl KeyIndex {
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&KeyMeta> {
         let place = self.find(key).ok()?;
-        Some(self.groups[place.group].blocks[place.block].meta(place.position))
+        Some(self.groups[place.group].blocks()[place.block].meta(place.position))
     }
 
     /// The meta that stood there before.
     pub(crate) fn insert(&mut self, key: &[u8], meta: KeyMeta) -> Option<KeyMeta> {
         let place = match self.find(key) {
             Ok(place) => {
-                let block = &mut self.groups[place.group].blocks[place.block];
-                return Some(block.set_meta(place.position, meta));
+                let group = &mut self.groups[place.group];
+                return Some(group.set_meta(place.block, place.position, meta));
             }
             Err(place) => place,
         };
         self.n_keys += 1;
         let Some(group) = self.groups.get_mut(place.group) else {
-            let block = Block::with_one(key, meta);
-            self.groups.push(Group { blocks: vec![block], n_keys: 1 });
+            self.groups.push(Group::with_one(key, meta));
             return None;
         };
-        group.insert(place, key, meta);
-        if group.blocks.len() > limits::GROUP_BLOCKS_MAX {
+        group.insert(place.block, place.position, key, meta);
+        if group.blocks().len() > limits::GROUP_BLOCKS_MAX {
             let right = group.split(place.block);
             self.groups.insert(place.group + 1, right);
         }
@@ -71,10 +65,10 @@ impl KeyIndex {
         let place = self.find(key).ok()?;
         self.n_keys -= 1;
         let group = &mut self.groups[place.group];
-        let meta = group.remove(place);
-        if group.blocks.is_empty() {
+        let meta = group.remove(place.block, place.position);
+        if group.blocks().is_empty() {
             self.groups.remove(place.group);
-        } else if group.blocks.len() < limits::GROUP_BLOCKS_MIN {
+        } else if group.blocks().len() < limits::GROUP_BLOCKS_MIN {
             self.merge_group(place.group);
         }
         Some(meta)
@@ -83,14 +77,11 @@ impl KeyIndex {
     /// Appends a key that is greater than all others; for loading.
     pub(crate) fn append(&mut self, key: &[u8], meta: KeyMeta) {
         self.n_keys += 1;
-        if self.groups.last().is_none_or(|group| group.blocks.len() == limits::GROUP_BLOCKS_MAX) {
-            self.groups.push(Group::default());
-        }
-        let group = self.groups.last_mut().expect("a group was just pushed");
-        group.n_keys += 1;
-        match group.blocks.last_mut() {
-            Some(block) if block.len() < limits::BLOCK_KEYS_MAX => block.append(key, meta),
-            _ => group.blocks.push(Block::with_one(key, meta)),
+        match self.groups.last_mut() {
+            Some(group) if group.blocks().len() < limits::GROUP_BLOCKS_MAX => {
+                group.append(key, meta);
+            }
+            Some(_) | None => self.groups.push(Group::with_one(key, meta)),
         }
     }
 
@@ -111,8 +102,8 @@ impl KeyIndex {
     fn rank(&self, key: &[u8]) -> usize {
         let (Ok(place) | Err(place)) = self.find(key);
         let Some(group) = self.groups.get(place.group) else { return 0 };
-        let in_groups: usize = self.groups[..place.group].iter().map(|group| group.n_keys).sum();
-        let in_blocks: usize = group.blocks[..place.block].iter().map(Block::len).sum();
+        let in_groups: usize = self.groups[..place.group].iter().map(Group::n_keys).sum();
+        let in_blocks: usize = group.blocks()[..place.block].iter().map(Block::len).sum();
         in_groups + in_blocks + place.position
     }
 
@@ -126,7 +117,7 @@ impl KeyIndex {
         for (nth_group, group) in self.groups.iter().enumerate().skip(first.group) {
             let in_first = nth_group == first.group;
             let skipped = if in_first { first.block } else { 0 };
-            for (nth_block, block) in group.blocks.iter().enumerate().skip(skipped) {
+            for (nth_block, block) in group.blocks().iter().enumerate().skip(skipped) {
                 let start = if in_first && nth_block == first.block { first.position } else { 0 };
                 for position in start..block.len() {
                     block.read_key(position, &mut key);
@@ -152,11 +143,11 @@ impl KeyIndex {
         let mut groups_end = self.n_keys;
         for group in self.groups.iter().rev() {
             let mut block_start = groups_end;
-            groups_end -= group.n_keys;
+            groups_end -= group.n_keys();
             if groups_end >= rank {
                 continue;
             }
-            for block in group.blocks.iter().rev() {
+            for block in group.blocks().iter().rev() {
                 block_start -= block.len();
                 while rank > block_start {
                     rank -= 1;
@@ -183,24 +174,17 @@ impl KeyIndex {
 
     /// Bytes on the heap, keys included.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let blocks: usize =
-            self.groups.iter().flat_map(|group| &group.blocks).map(Block::memory_bytes).sum();
-        let groups: usize = self
-            .groups
-            .iter()
-            .map(|group| (group.blocks.capacity() - group.blocks.len()) * size_of::<Block>())
-            .sum();
-        blocks + groups + self.groups.capacity() * size_of::<Group>()
+        let groups: usize = self.groups.iter().map(Group::memory_bytes).sum();
+        groups + (self.groups.capacity() - self.groups.len()) * size_of::<Group>()
     }
 
     fn find(&self, key: &[u8]) -> Result<Place, Place> {
-        let group = self.groups.partition_point(|group| group.blocks[0].first_key() <= key);
+        let group = self.groups.partition_point(|group| group.first_key() <= key);
         let Some(group) = group.checked_sub(1) else {
             return Err(Place { group: 0, block: 0, position: 0 });
         };
-        let blocks = &self.groups[group].blocks;
-        let block = blocks.partition_point(|block| block.first_key() <= key) - 1;
-        match blocks[block].find(key) {
+        let block = self.groups[group].find_block(key);
+        match self.groups[group].blocks()[block].find(key) {
             Ok(position) => Ok(Place { group, block, position }),
             Err(position) => Err(Place { group, block, position }),
         }
@@ -209,72 +193,12 @@ impl KeyIndex {
     fn merge_group(&mut self, nth: usize) {
         let left = if nth + 1 < self.groups.len() { nth } else { nth.saturating_sub(1) };
         let Some(right) = self.groups.get(left + 1) else { return };
-        let n_blocks = self.groups[left].blocks.len() + right.blocks.len();
+        let n_blocks = self.groups[left].blocks().len() + right.blocks().len();
         if n_blocks > limits::GROUP_BLOCKS_MAX * 3 / 4 {
             return;
         }
         let right = self.groups.remove(left + 1);
-        let group = &mut self.groups[left];
-        group.n_keys += right.n_keys;
-        group.blocks.extend(right.blocks);
-    }
-}
-
-impl Group {
-    fn insert(&mut self, place: Place, key: &[u8], meta: KeyMeta) {
-        self.n_keys += 1;
-        let block = &mut self.blocks[place.block];
-        if block.len() < limits::BLOCK_KEYS_MAX {
-            return block.insert(place.position, key, meta);
-        }
-        // Ascending keys fill blocks to the end; a split in the middle would leave them half empty.
-        if place.position == block.len() {
-            self.blocks.insert(place.block + 1, Block::with_one(key, meta));
-            return;
-        }
-        let middle = block.len() / 2;
-        let mut right = block.split_off(middle);
-        if place.position <= middle {
-            block.insert(place.position, key, meta);
-        } else {
-            right.insert(place.position - middle, key, meta);
-        }
-        self.blocks.insert(place.block + 1, right);
-    }
-
-    fn remove(&mut self, place: Place) -> KeyMeta {
-        self.n_keys -= 1;
-        let block = &mut self.blocks[place.block];
-        let meta = block.remove(place.position);
-        if block.is_empty() {
-            self.blocks.remove(place.block);
-        } else if block.len() < limits::BLOCK_KEYS_MIN {
-            self.merge_block(place.block);
-        }
-        meta
-    }
-
-    fn merge_block(&mut self, nth: usize) {
-        let left = if nth + 1 < self.blocks.len() { nth } else { nth.saturating_sub(1) };
-        let Some(right) = self.blocks.get(left + 1) else { return };
-        if self.blocks[left].len() + right.len() > limits::BLOCK_KEYS_MAX * 3 / 4 {
-            return;
-        }
-        let right = self.blocks.remove(left + 1);
-        self.blocks[left].merge(&right);
-    }
-
-    /// Cuts where the last insertion happened at the end, in the middle otherwise.
-    fn split(&mut self, inserted_after: usize) -> Group {
-        let at = if inserted_after + 2 >= self.blocks.len() {
-            self.blocks.len() - 1
-        } else {
-            self.blocks.len() / 2
-        };
-        let blocks = self.blocks.split_off(at);
-        let n_keys = blocks.iter().map(Block::len).sum();
-        self.n_keys -= n_keys;
-        Group { blocks, n_keys }
+        self.groups[left].merge(right);
     }
 }
 

@@ -69,11 +69,7 @@ fn check_invariants(index: &KeyIndex, model: &BTreeMap<Vec<u8>, KeyMeta>) {
     let all: Vec<_> = model.iter().map(|(key, meta)| (key.clone(), *meta)).collect();
     assert_eq!(index.to_vec(), all);
     for group in &index.groups {
-        assert!((1..=limits::GROUP_BLOCKS_MAX).contains(&group.blocks.len()));
-        assert_eq!(group.n_keys, group.blocks.iter().map(Block::len).sum::<usize>());
-        for block in &group.blocks {
-            assert!((1..=limits::BLOCK_KEYS_MAX).contains(&block.len()));
-        }
+        group.check();
     }
 }
 
