@@ -94,8 +94,8 @@ pub struct Stored {
 /// # Errors
 /// A fault of the storage.
 pub fn stored(store: &dyn StateRead) -> Result<Stored, Fault> {
-    let counters = table::meta::counters(store)?
-        .unwrap_or_else(crate::state::counters::Counters::fresh);
+    let counters =
+        table::meta::counters(store)?.unwrap_or_else(crate::state::counters::Counters::fresh);
     Ok(Stored {
         revision: counters.revision,
         compacted_revision: counters.compacted_revision,

@@ -44,10 +44,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok((applied, membership))
     }
 
-    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
+        // A full chunk is followed by another look; openraft's stream panics after its end.
+        let mut entries = entries.fuse();
         loop {
             let mut chunk = Chunk::default();
             while chunk.entries.len() < CHUNK_ENTRIES_MAX

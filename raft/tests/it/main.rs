@@ -2,11 +2,17 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     clippy::cast_possible_truncation,
     reason = "a test may stop where its premise fails"
 )]
 
+mod cluster;
+mod consensus;
 mod disk;
+mod exactly_once;
+mod identity;
+mod members;
 mod snapshots;
 mod storage_suite;
 mod support;

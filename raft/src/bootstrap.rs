@@ -1,0 +1,347 @@
+//! How a node without a cluster gets one: founds it with the others, or waits to be taken in.
+//!
+//! Invariant: two nodes never found two clusters out of one `--initial-cluster`, and a node whose
+//! directory was wiped never takes part under its old name by itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::quorate;
+use tokio::time::timeout;
+
+use crate::config::WIRE_VERSION;
+use crate::convert::{member_from_proto, member_to_proto};
+use crate::error::StartError;
+use crate::identity::{self, StoredIdentity};
+use crate::node::Inner;
+use crate::status::NodeState;
+use crate::types::NodeMeta;
+
+const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(100);
+/// A node that waits for an operator need not ask often.
+const PAUSE_NOT_MEMBER: Duration = Duration::from_secs(1);
+
+/// Refuses an initial cluster that cannot work, before anything is written.
+///
+/// # Errors
+/// An unusual size, a name twice, or this node not in it.
+pub(crate) fn check_initial_cluster(
+    name: &str,
+    initial: &[(String, String)],
+) -> Result<(), StartError> {
+    let refuse = |reason: String| Err(StartError::InitialCluster(reason));
+    if initial.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<&str> = initial.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return refuse(format!("it names {} twice", twice[0]));
+    }
+    if !names.contains(&name) {
+        return refuse(format!("it does not contain this node {name}, only {}", names.join(", ")));
+    }
+    if !matches!(initial.len(), 1 | 3 | 5) {
+        return refuse(format!("it has {} nodes; start with 1, 3 or 5", initial.len()));
+    }
+    Ok(())
+}
+
+/// What this node says of itself to anyone who asks.
+pub(crate) async fn hello(node: &Inner) -> quorate::HelloReply {
+    let initialized = node.engine.is_initialized().await.unwrap_or(true);
+    let status = node.status.borrow().clone();
+    quorate::HelloReply {
+        member: Some(member_to_proto(node.identity.node, &node.meta)),
+        cluster: node.identity.cluster(),
+        initialized,
+        members: status
+            .members
+            .iter()
+            .map(|member| member_to_proto(member.id, &member.meta))
+            .collect(),
+        wire: WIRE_VERSION,
+        version: node.version.clone(),
+        initial_cluster: initial_text(&node.initial_cluster),
+    }
+}
+
+fn initial_text(initial: &[(String, String)]) -> Vec<String> {
+    let mut text: Vec<String> =
+        initial.iter().map(|(name, address)| format!("{name}={address}")).collect();
+    text.sort_unstable();
+    text
+}
+
+/// Asks whoever listens at `address` who it is.
+///
+/// # Errors
+/// It does not answer, or speaks another version.
+pub(crate) async fn say_hello(node: &Inner, address: &str) -> Result<quorate::HelloReply, String> {
+    let request = quorate::HelloRequest {
+        from: Some(member_to_proto(node.identity.node, &node.meta)),
+        cluster: node.identity.cluster(),
+    };
+    let mut client = node.peers.client(address);
+    let reply = match timeout(HELLO_TIMEOUT, client.hello(request)).await {
+        Ok(Ok(reply)) => reply.into_inner(),
+        Ok(Err(status)) => return Err(status.message().to_owned()),
+        Err(_) => return Err(format!("no answer within {HELLO_TIMEOUT:?}")),
+    };
+    if reply.wire != WIRE_VERSION {
+        return Err(format!(
+            "it speaks version {} of the peer protocol, this node version {WIRE_VERSION}",
+            reply.wire
+        ));
+    }
+    Ok(reply)
+}
+
+/// Takes the identity that the founder hands out.
+///
+/// # Errors
+/// Why not, for the founder's log.
+pub(crate) async fn take_founding(
+    node: &Inner,
+    request: quorate::FoundRequest,
+) -> Result<(), String> {
+    take_cluster(node, request.cluster, request.to, request.members).await
+}
+
+/// Takes the invitation of a cluster's leader.
+///
+/// # Errors
+/// Why not, for the operator.
+pub(crate) async fn take_invitation(
+    node: &Inner,
+    request: quorate::JoinRequest,
+) -> Result<(), String> {
+    take_cluster(node, request.cluster, request.to, request.members).await
+}
+
+async fn take_cluster(
+    node: &Inner,
+    cluster: u64,
+    to: u64,
+    members: Vec<quorate::Member>,
+) -> Result<(), String> {
+    let own = node.identity.node;
+    if to != own {
+        return Err(format!("this is node {own:016x}, not {to:016x}"));
+    }
+    let mut stored = node.stored_identity.lock().await;
+    if stored.cluster == cluster {
+        return Ok(());
+    }
+    // A cluster that this node has neither voted nor stored anything in is only a draft.
+    let used = stored.used || node.engine.is_initialized().await.map_err(|e| e.to_string())?;
+    if used {
+        return Err(format!(
+            "node {own:016x} ({}) belongs to cluster {:016x} already",
+            stored.name, stored.cluster
+        ));
+    }
+    let next = StoredIdentity { cluster, founding: false, ..stored.clone() };
+    store(node, &mut stored, next).await?;
+    node.peers.learn(members.into_iter().map(|member| (member.id, member.peer)));
+    Ok(())
+}
+
+/// Puts the identity on disk, then takes it over.
+async fn store(
+    node: &Inner,
+    stored: &mut StoredIdentity,
+    next: StoredIdentity,
+) -> Result<(), String> {
+    let data_dir = node.data_dir.clone();
+    let writing = next.clone();
+    tokio::task::spawn_blocking(move || identity::write(&data_dir, &writing))
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
+    let is_new = next.cluster != stored.cluster;
+    if is_new {
+        tracing::info!(
+            node = next.node,
+            cluster = format!("{:016x}", next.cluster),
+            "cluster identity stored"
+        );
+    }
+    node.identity.set_cluster(next.cluster);
+    *stored = next;
+    if is_new {
+        node.set_state(NodeState::Recovering);
+    }
+    Ok(())
+}
+
+/// Notes that this node has voted or stored entries. From now on it must never start without its
+/// log.
+pub(crate) async fn note_used(node: &Inner) -> Result<(), String> {
+    let mut stored = node.stored_identity.lock().await;
+    if stored.used {
+        return Ok(());
+    }
+    let next = StoredIdentity { used: true, founding: false, ..stored.clone() };
+    store(node, &mut stored, next).await
+}
+
+/// Runs until this node has a cluster that exists.
+pub(crate) async fn find_cluster(node: &Arc<Inner>) {
+    let mut told_operator = false;
+    if node.initial_cluster.is_empty() && node.identity.cluster() == 0 {
+        node.set_state(NodeState::NotMember);
+        let command = format!("quorate member add {}", node.meta.endpoints.peer);
+        tracing::warn!(command, "this node waits to be taken into a cluster");
+    }
+    loop {
+        match node.engine.is_initialized().await {
+            Ok(false) => {}
+            // Initialised, or stopped: nothing to do here either way.
+            Ok(true) | Err(_) => return,
+        }
+        let (has_cluster, founding) = {
+            let stored = node.stored_identity.lock().await;
+            (stored.cluster != 0, stored.founding)
+        };
+        if has_cluster && !founding {
+            // The founder, or the cluster's leader, brings the rest.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        let pause = match look_around(node).await {
+            Surroundings::Incomplete(reason) => {
+                tracing::debug!(reason, "cannot found a cluster yet");
+                PAUSE
+            }
+            Surroundings::Cluster { cluster, members } => {
+                if members.iter().any(|member| member.id == node.identity.node) {
+                    // Taken in by the cluster, but the invitation was lost on its way.
+                    let own = node.identity.node;
+                    if let Err(reason) = take_cluster(node, cluster, own, members).await {
+                        tracing::error!(reason, "cannot take the cluster's identity");
+                    }
+                } else if !told_operator {
+                    told_operator = true;
+                    node.set_state(NodeState::NotMember);
+                    ask_operator(node, cluster, &members);
+                }
+                PAUSE_NOT_MEMBER
+            }
+            Surroundings::Complete(members) => {
+                if let Err(reason) = found(node, members).await {
+                    tracing::warn!(reason, "founding of the cluster is not complete yet");
+                }
+                PAUSE
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What the other nodes of the initial cluster say.
+enum Surroundings {
+    /// Somebody is missing, or it is another node's turn.
+    Incomplete(String),
+    /// A cluster exists.
+    Cluster { cluster: u64, members: Vec<quorate::Member> },
+    /// All are there, none has a cluster, and it is this node's turn to found one.
+    Complete(BTreeMap<u64, NodeMeta>),
+}
+
+async fn look_around(node: &Arc<Inner>) -> Surroundings {
+    let own_name = &node.meta.name;
+    let others: Vec<&(String, String)> =
+        node.initial_cluster.iter().filter(|(name, _)| name != own_name).collect();
+    let hellos = others.iter().map(|(_, address)| say_hello(node, address));
+    let replies = futures::future::join_all(hellos).await;
+    let mut members = BTreeMap::from([(node.identity.node, node.meta.clone())]);
+    let mut missing = Vec::new();
+    for ((name, address), reply) in others.iter().zip(replies) {
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(reason) => {
+                missing.push(format!("{name} at {address}: {reason}"));
+                continue;
+            }
+        };
+        if reply.cluster != 0 && reply.initialized {
+            return Surroundings::Cluster { cluster: reply.cluster, members: reply.members };
+        }
+        let (id, meta) = member_from_proto(reply.member.unwrap_or_default());
+        if &meta.name != name {
+            missing.push(format!("{name} at {address}: there is {}", meta.name));
+        } else if reply.initial_cluster != initial_text(&node.initial_cluster) {
+            missing.push(format!(
+                "{name} at {address} was started with another initial cluster: {}",
+                reply.initial_cluster.join(",")
+            ));
+        } else {
+            members.insert(id, meta);
+        }
+    }
+    if !missing.is_empty() {
+        return Surroundings::Incomplete(missing.join("; "));
+    }
+    if node.initial_cluster.is_empty() {
+        return Surroundings::Incomplete("no initial cluster was given".to_owned());
+    }
+    let founder = node.initial_cluster.iter().map(|(name, _)| name).min();
+    if founder != Some(own_name) {
+        return Surroundings::Incomplete(format!("waiting for {founder:?} to found the cluster"));
+    }
+    if members.len() != node.initial_cluster.len() {
+        return Surroundings::Incomplete("two nodes have the same id".to_owned());
+    }
+    Surroundings::Complete(members)
+}
+
+/// Draws the cluster's identity, hands it out, and begins once all have it on disk. After an
+/// interruption it goes on with the identity that was drawn before.
+async fn found(node: &Arc<Inner>, members: BTreeMap<u64, NodeMeta>) -> Result<(), String> {
+    let cluster = {
+        let mut stored = node.stored_identity.lock().await;
+        if stored.cluster == 0 {
+            let next =
+                StoredIdentity { cluster: identity::random_id(), founding: true, ..stored.clone() };
+            store(node, &mut stored, next).await?;
+        }
+        stored.cluster
+    };
+    let wire_members: Vec<quorate::Member> =
+        members.iter().map(|(id, meta)| member_to_proto(*id, meta)).collect();
+    for (id, meta) in members.iter().filter(|(id, _)| **id != node.identity.node) {
+        let request = quorate::FoundRequest { cluster, to: *id, members: wire_members.clone() };
+        let mut client = node.peers.client(&meta.endpoints.peer);
+        let reply = timeout(HELLO_TIMEOUT, client.found(request))
+            .await
+            .map_err(|_elapsed| format!("{} does not answer", meta.name))?
+            .map_err(|status| format!("{}: {}", meta.name, status.message()))?
+            .into_inner();
+        if !reply.refused.is_empty() {
+            return Err(format!("{} refused: {}", meta.name, reply.refused));
+        }
+    }
+    let n_nodes = members.len();
+    node.engine.initialize(members).await.map_err(|error| error.to_string())?;
+    tracing::info!(cluster = format!("{cluster:016x}"), n_nodes, "cluster founded");
+    note_used(node).await
+}
+
+fn ask_operator(node: &Inner, cluster: u64, members: &[quorate::Member]) {
+    let name = &node.meta.name;
+    let address = &node.meta.endpoints.peer;
+    let command = match members.iter().any(|member| &member.name == name) {
+        true => format!("quorate member replace {name} --with {address}"),
+        false => format!("quorate member add {address}"),
+    };
+    tracing::warn!(
+        node = node.identity.node,
+        cluster = format!("{cluster:016x}"),
+        command,
+        "this node is not a member of its cluster: its directory is new; to take it in, run the \
+         command on any machine that reaches the cluster"
+    );
+}

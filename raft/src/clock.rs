@@ -1,0 +1,19 @@
+//! The wall clock as a seam: a simulator brings its own.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Tells the wall clock. Deadlines and timers use tokio's clock, which a simulator can pause.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since the Unix epoch.
+    fn unix_ms(&self) -> u64;
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn unix_ms(&self) -> u64 {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,167 @@
+//! How connections between peers are made and accepted: seams for TLS and for a simulator.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
+
+/// After a failed `accept` (too many open files, say): time to recover.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A byte stream between two peers.
+pub trait PeerStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> PeerStream for T {}
+
+/// Makes connections to peers.
+pub trait Dialer: Send + Sync + 'static {
+    /// Connects to the peer listener at `address` (`host:port`).
+    fn dial(&self, address: String) -> BoxFuture<'static, io::Result<Box<dyn PeerStream>>>;
+}
+
+/// Accepts connections of peers.
+pub trait Acceptor: Send + Sync + 'static {
+    /// Waits for the next connection. Cancel-safe.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn PeerStream>>>;
+
+    /// Called once on the runtime that will accept, before the first `accept`.
+    ///
+    /// # Errors
+    /// The listener cannot be moved to that runtime.
+    fn attach(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Plain TCP without delay of small packets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TcpDialer;
+
+impl Dialer for TcpDialer {
+    fn dial(&self, address: String) -> BoxFuture<'static, io::Result<Box<dyn PeerStream>>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(&address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn PeerStream>)
+        })
+    }
+}
+
+/// Plain TCP without delay of small packets.
+#[derive(Debug)]
+pub struct TcpAcceptor {
+    /// `None` only while it moves between runtimes.
+    listener: Option<TcpListener>,
+}
+
+impl TcpAcceptor {
+    pub fn new(listener: TcpListener) -> TcpAcceptor {
+        TcpAcceptor { listener: Some(listener) }
+    }
+}
+
+impl Acceptor for TcpAcceptor {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn PeerStream>>> {
+        Box::pin(async move {
+            let listener = self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn PeerStream>)
+        })
+    }
+
+    /// The listener was made on the caller's runtime, whose load must not delay peers.
+    fn attach(&mut self) -> io::Result<()> {
+        let listener = self.listener.take().ok_or(io::ErrorKind::NotConnected)?;
+        self.listener = Some(TcpListener::from_std(listener.into_std()?)?);
+        Ok(())
+    }
+}
+
+/// Connections as they come, until `cancel` fires.
+pub(crate) fn incoming(
+    acceptor: Box<dyn Acceptor>,
+    cancel: CancellationToken,
+) -> impl Stream<Item = io::Result<Accepted>> {
+    futures::stream::unfold((acceptor, cancel), |(mut acceptor, cancel)| async move {
+        loop {
+            let accepted = tokio::select! {
+                accepted = acceptor.accept() => accepted,
+                () = cancel.cancelled() => return None,
+            };
+            match accepted {
+                Ok(stream) => {
+                    let stopped = Box::pin(cancel.clone().cancelled_owned());
+                    return Some((Ok(Accepted { stream, stopped }), (acceptor, cancel)));
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "peer connection not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+}
+
+/// A connection that a peer made. It breaks when this node stops: a stopped node is silent at
+/// once, as a dead one would be.
+pub(crate) struct Accepted {
+    stream: Box<dyn PeerStream>,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Connected for Accepted {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.stopped.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

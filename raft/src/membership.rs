@@ -1,0 +1,467 @@
+//! Changes of who belongs to the cluster, carried out by the leader.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use proto::quorate;
+use proto::quorate::change_members_reply;
+use proto::quorate::change_members_request::{
+    AddLearner, Change, Promote, Remove, Replace, UpdateEndpoints,
+};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::bootstrap::say_hello;
+use crate::convert::{member_from_proto, member_to_proto};
+use crate::error::MembershipError;
+use crate::node::Inner;
+use crate::types::{NodeMeta, TypeConfig};
+
+/// A learner this close to the leader's log may become a voter: it catches up with the rest in
+/// less than an election.
+const CAUGHT_UP_ENTRIES: u64 = 500;
+const PAUSE: Duration = Duration::from_millis(20);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Refused = MembershipError;
+
+fn refuse<T>(reason: impl Into<String>) -> Result<T, Refused> {
+    Err(MembershipError::Refused(reason.into()))
+}
+
+/// Has the leader carry out `change`; follows it through elections until `deadline`.
+///
+/// # Errors
+/// The leader's refusal, or no leader in time.
+pub(crate) async fn change(
+    node: &Arc<Inner>,
+    change: Change,
+    deadline: Instant,
+) -> Result<u64, MembershipError> {
+    let mut last_error = MembershipError::NoLeader;
+    while Instant::now() < deadline {
+        let leadership = *node.leadership.borrow();
+        let attempt = match (leadership.mine, leadership.leader) {
+            (Some(_), _) => carry_out(node, change.clone(), deadline).await.map(Some),
+            (None, Some(leader)) => at_leader(node, leader, &change, deadline).await,
+            // A node that moved hears nothing of the leader until the others know its address.
+            (None, None) => at_any_member(node, &change, deadline).await,
+        };
+        match attempt {
+            Ok(Some(id)) => return Ok(id),
+            Ok(None) => {}
+            Err(error @ (MembershipError::NoLeader | MembershipError::Unreachable { .. })) => {
+                last_error = error;
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(last_error)
+}
+
+async fn at_leader(
+    node: &Inner,
+    leader: u64,
+    change: &Change,
+    deadline: Instant,
+) -> Result<Option<u64>, MembershipError> {
+    let unreachable = |reason: String| MembershipError::Unreachable {
+        address: format!("leader {leader:016x}"),
+        reason,
+    };
+    let peer = node.peers.get(leader).map_err(|status| unreachable(status.to_string()))?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let request = peer.request(quorate::ChangeMembersRequest {
+        change: Some(change.clone()),
+        timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+    });
+    let reply = timeout_at(deadline, peer.bulk().change_members(request))
+        .await
+        .map_err(|_elapsed| MembershipError::Deadline("the leader is still at it".to_owned()))?
+        .map_err(|status| unreachable(status.message().to_owned()))?
+        .into_inner();
+    match reply.result {
+        Some(change_members_reply::Result::Node(id)) => Ok(Some(id)),
+        Some(change_members_reply::Result::Refused(reason)) => refuse(reason),
+        Some(change_members_reply::Result::NotLeader(_)) | None => Ok(None),
+    }
+}
+
+async fn at_any_member(
+    node: &Inner,
+    change: &Change,
+    deadline: Instant,
+) -> Result<Option<u64>, MembershipError> {
+    let others: Vec<u64> = {
+        let status = node.status.borrow();
+        let own = node.identity.node;
+        status.members.iter().map(|member| member.id).filter(|id| *id != own).collect()
+    };
+    for other in others {
+        match at_leader(node, other, change, deadline).await {
+            Ok(None) | Err(MembershipError::Unreachable { .. }) => {}
+            answered => return answered,
+        }
+    }
+    Ok(None)
+}
+
+/// The leader's side of a change that another node asked for.
+pub(crate) async fn answer(
+    node: &Arc<Inner>,
+    request: quorate::ChangeMembersRequest,
+) -> quorate::ChangeMembersReply {
+    let deadline = Instant::now() + Duration::from_millis(u64::from(request.timeout_ms));
+    let leadership = *node.leadership.borrow();
+    let result = match (leadership.mine, request.change) {
+        (Some(_), Some(change)) => match carry_out(node, change, deadline).await {
+            Ok(id) => change_members_reply::Result::Node(id),
+            Err(MembershipError::NoLeader) => not_leader(node),
+            Err(error) => change_members_reply::Result::Refused(error.to_string()),
+        },
+        (None, _) => not_leader(node),
+        (Some(_), None) => {
+            change_members_reply::Result::Refused("the change is unknown here".to_owned())
+        }
+    };
+    quorate::ChangeMembersReply { result: Some(result) }
+}
+
+fn not_leader(node: &Inner) -> change_members_reply::Result {
+    let leader = node.leadership.borrow().leader.unwrap_or_default();
+    change_members_reply::Result::NotLeader(quorate::NotLeader { leader })
+}
+
+async fn carry_out(
+    node: &Arc<Inner>,
+    change: Change,
+    deadline: Instant,
+) -> Result<u64, MembershipError> {
+    match change {
+        Change::AddLearner(AddLearner { peer }) => add_learner(node, &peer, deadline).await,
+        Change::Promote(Promote { node: id }) => promote(node, id, deadline).await,
+        Change::Remove(Remove { node: id }) => remove(node, id, deadline).await,
+        Change::Replace(Replace { old, peer }) => replace(node, old, &peer, deadline).await,
+        Change::UpdateEndpoints(UpdateEndpoints { member }) => {
+            update_endpoints(node, member.unwrap_or_default(), deadline).await
+        }
+        Change::TransferTo(id) => transfer(node, (id != 0).then_some(id), deadline).await,
+    }
+}
+
+/// The members as the leader's last membership entry has them.
+struct Members {
+    nodes: BTreeMap<u64, NodeMeta>,
+    voters: BTreeSet<u64>,
+    joint: bool,
+}
+
+fn members(node: &Inner) -> Members {
+    let metrics = node.engine.server_metrics();
+    let metrics = metrics.borrow_watched();
+    let membership = metrics.membership_config.membership();
+    Members {
+        nodes: membership.nodes().map(|(id, meta)| (*id, meta.clone())).collect(),
+        voters: membership.voter_ids().collect(),
+        joint: membership.get_joint_config().len() > 1,
+    }
+}
+
+async fn add_learner(
+    node: &Arc<Inner>,
+    address: &str,
+    deadline: Instant,
+) -> Result<u64, MembershipError> {
+    let (id, meta) = invite(node, address, None).await?;
+    if members(node).nodes.contains_key(&id) {
+        return Ok(id);
+    }
+    submit(node, ChangeMembers::AddNodes(BTreeMap::from([(id, meta.clone())])), deadline).await?;
+    tracing::info!(node = id, name = meta.name, "learner added");
+    Ok(id)
+}
+
+/// Gives the node at `address` the identity of this cluster. `replaces` may have the same name.
+async fn invite(
+    node: &Arc<Inner>,
+    address: &str,
+    replaces: Option<u64>,
+) -> Result<(u64, NodeMeta), MembershipError> {
+    let unreachable =
+        |reason: String| MembershipError::Unreachable { address: address.to_owned(), reason };
+    let reply = match say_hello(node, address).await {
+        Ok(reply) => reply,
+        // To the caller this is a refusal: the leader was there, the new node was not.
+        Err(reason) => return refuse(unreachable(reason).to_string()),
+    };
+    let cluster = node.identity.cluster();
+    let (id, meta) = member_from_proto(reply.member.unwrap_or_default());
+    let known = members(node).nodes;
+    if reply.cluster != 0 && reply.cluster != cluster && reply.initialized {
+        return refuse(format!(
+            "{} at {address} belongs to cluster {:016x}, this is cluster {cluster:016x}: wipe its \
+             data directory first",
+            meta.name, reply.cluster
+        ));
+    }
+    let namesake = known
+        .iter()
+        .find(|(other, known)| known.name == meta.name && **other != id)
+        .filter(|(other, _)| Some(**other) != replaces);
+    if let Some((other, _)) = namesake {
+        return refuse(format!(
+            "a member is called {} already, with id {other:016x}: use `quorate member replace {} \
+             --with {address}`",
+            meta.name, meta.name
+        ));
+    }
+    let request = quorate::JoinRequest {
+        cluster,
+        to: id,
+        members: known.iter().map(|(id, meta)| member_to_proto(*id, meta)).collect(),
+    };
+    let mut client = node.peers.client(address);
+    let reply = match timeout(JOIN_TIMEOUT, client.join(request)).await {
+        Ok(Ok(reply)) => reply.into_inner(),
+        Ok(Err(status)) => return refuse(unreachable(status.message().to_owned()).to_string()),
+        Err(_) => return refuse(unreachable("no answer".to_owned()).to_string()),
+    };
+    if !reply.refused.is_empty() {
+        return refuse(reply.refused);
+    }
+    Ok((id, meta))
+}
+
+/// Entries that `id` still lacks; `None` while the leader has not heard from it.
+fn lag(node: &Inner, id: u64) -> Option<u64> {
+    let metrics = node.engine.data_metrics();
+    let metrics = metrics.borrow_watched();
+    let last = metrics.last_log.as_ref().map_or(0, |log_id| log_id.index);
+    let matched = metrics.replication.as_ref()?.get(&id)?.as_ref()?.index;
+    Some(last.saturating_sub(matched))
+}
+
+async fn promote(node: &Inner, id: u64, deadline: Instant) -> Result<u64, MembershipError> {
+    let now = members(node);
+    if !now.nodes.contains_key(&id) {
+        return Err(MembershipError::UnknownNode { node: id });
+    }
+    if now.voters.contains(&id) {
+        return Ok(id);
+    }
+    match lag(node, id) {
+        Some(lag) if lag <= CAUGHT_UP_ENTRIES => {}
+        Some(lag) => {
+            return refuse(format!(
+                "learner {id:016x} lacks {lag} entries: it can become a voter when it lacks \
+                 {CAUGHT_UP_ENTRIES} at most"
+            ));
+        }
+        None => return refuse(format!("learner {id:016x} has not answered the leader yet")),
+    }
+    submit(node, ChangeMembers::AddVoterIds(BTreeSet::from([id])), deadline).await?;
+    tracing::info!(node = id, "learner promoted to voter");
+    Ok(id)
+}
+
+async fn remove(node: &Inner, id: u64, deadline: Instant) -> Result<u64, MembershipError> {
+    let now = members(node);
+    if !now.nodes.contains_key(&id) {
+        return Err(MembershipError::UnknownNode { node: id });
+    }
+    if !now.voters.contains(&id) {
+        submit(node, ChangeMembers::RemoveNodes(BTreeSet::from([id])), deadline).await?;
+        tracing::info!(node = id, "learner removed");
+        return Ok(id);
+    }
+    let rest: BTreeSet<u64> = now.voters.iter().copied().filter(|voter| *voter != id).collect();
+    if rest.is_empty() {
+        return refuse("it is the only voter");
+    }
+    let healthy = rest.iter().filter(|voter| is_healthy(node, **voter)).count();
+    let quorum = rest.len() / 2 + 1;
+    if healthy < quorum {
+        return refuse(format!(
+            "of the {} voters that would stay only {healthy} answer, {quorum} are needed",
+            rest.len()
+        ));
+    }
+    submit(node, ChangeMembers::RemoveVoters(BTreeSet::from([id])), deadline).await?;
+    tracing::info!(node = id, "voter removed");
+    Ok(id)
+}
+
+async fn replace(
+    node: &Arc<Inner>,
+    old: u64,
+    address: &str,
+    deadline: Instant,
+) -> Result<u64, MembershipError> {
+    let now = members(node);
+    let Some(old_meta) = now.nodes.get(&old) else {
+        return Err(MembershipError::UnknownNode { node: old });
+    };
+    let old_votes = now.voters.contains(&old);
+    let (id, meta) = invite(node, address, Some(old)).await?;
+    if id == old {
+        return refuse(format!("the node at {address} is {} itself, not a new one", old_meta.name));
+    }
+    if !now.nodes.contains_key(&id) {
+        let learner = BTreeMap::from([(id, meta.clone())]);
+        submit(node, ChangeMembers::AddNodes(learner), deadline).await?;
+    }
+    tracing::info!(node = id, old, name = meta.name, "replacement joined, catching up");
+    while old_votes && lag(node, id).is_none_or(|lag| lag > CAUGHT_UP_ENTRIES) {
+        if Instant::now() >= deadline {
+            let lag = lag(node, id);
+            return Err(MembershipError::Deadline(format!(
+                "{} is a learner and still lacks {lag:?} entries; run the command again to go on",
+                meta.name
+            )));
+        }
+        if node.leadership.borrow().mine.is_none() {
+            return Err(MembershipError::NoLeader);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    // One joint change: at no time do fewer nodes than before stand for the data.
+    let swap = match old_votes {
+        true => ChangeMembers::Batch(vec![
+            ChangeMembers::AddVoterIds(BTreeSet::from([id])),
+            ChangeMembers::RemoveVoters(BTreeSet::from([old])),
+        ]),
+        false => ChangeMembers::RemoveNodes(BTreeSet::from([old])),
+    };
+    submit(node, swap, deadline).await?;
+    tracing::info!(node = id, old, name = meta.name, "node replaced");
+    Ok(id)
+}
+
+async fn update_endpoints(
+    node: &Inner,
+    member: quorate::Member,
+    deadline: Instant,
+) -> Result<u64, MembershipError> {
+    let (id, meta) = member_from_proto(member);
+    let now = members(node);
+    let Some(known) = now.nodes.get(&id) else {
+        return Err(MembershipError::UnknownNode { node: id });
+    };
+    if *known == meta {
+        return Ok(id);
+    }
+    tracing::info!(node = id, name = meta.name, peer = meta.endpoints.peer, "endpoints change");
+    submit(node, ChangeMembers::SetNodes(BTreeMap::from([(id, meta)])), deadline).await?;
+    Ok(id)
+}
+
+/// Completes a change that an earlier leader left between two sets of voters.
+pub(crate) async fn complete_joint(node: &Inner) -> Result<(), MembershipError> {
+    if !members(node).joint {
+        return Ok(());
+    }
+    tracing::info!("completing the membership change that an earlier leader began");
+    let deadline = Instant::now() + node.timers.propose;
+    submit(node, ChangeMembers::AddVoterIds(BTreeSet::new()), deadline).await
+}
+
+async fn submit(
+    node: &Inner,
+    change: ChangeMembers<u64, NodeMeta>,
+    deadline: Instant,
+) -> Result<(), MembershipError> {
+    loop {
+        let changing = node.engine.change_membership(change.clone(), false);
+        let Ok(result) = timeout_at(deadline, changing).await else {
+            return Err(MembershipError::Deadline("the change is not committed yet".to_owned()));
+        };
+        match result {
+            Ok(_) => return Ok(()),
+            Err(RaftError::APIError(error)) if must_wait(&error) => {}
+            Err(RaftError::APIError(
+                ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
+            )) => return Err(MembershipError::NoLeader),
+            Err(RaftError::APIError(error)) => return refuse(error.to_string()),
+            Err(RaftError::Fatal(_)) => return Err(MembershipError::ShuttingDown),
+        }
+        if Instant::now() >= deadline {
+            return Err(MembershipError::Deadline("another change is under way".to_owned()));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Another change is under way, or this leadership has not committed anything yet.
+fn must_wait(error: &ClientWriteError<TypeConfig>) -> bool {
+    matches!(
+        error,
+        ClientWriteError::ChangeMembershipError(
+            ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_)
+        )
+    )
+}
+
+/// Whether `id` answered the leader within two elections' time.
+pub(crate) fn is_healthy(node: &Inner, id: u64) -> bool {
+    if id == node.identity.node {
+        return true;
+    }
+    let metrics = node.engine.data_metrics();
+    let metrics = metrics.borrow_watched();
+    let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&id).copied().flatten());
+    heard.is_some_and(|at| openraft::Instant::elapsed(&*at) < node.timers.election_max * 2)
+}
+
+/// The healthy voter that has most of the log.
+fn best_successor(node: &Inner) -> Option<u64> {
+    let voters = members(node).voters;
+    let metrics = node.engine.data_metrics();
+    let matched: BTreeMap<u64, u64> = {
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.clone().unwrap_or_default();
+        replication
+            .into_iter()
+            .map(|(id, log_id)| (id, log_id.map_or(0, |log_id| log_id.index)))
+            .collect()
+    };
+    voters
+        .into_iter()
+        .filter(|id| *id != node.identity.node && is_healthy(node, *id))
+        .max_by_key(|id| matched.get(id).copied().unwrap_or(0))
+}
+
+/// Hands the leadership over and waits until another node has it.
+pub(crate) async fn transfer(
+    node: &Inner,
+    to: Option<u64>,
+    deadline: Instant,
+) -> Result<u64, MembershipError> {
+    let own = node.identity.node;
+    if to == Some(own) {
+        return Ok(own);
+    }
+    let target = match to {
+        Some(id) if !members(node).voters.contains(&id) => {
+            return Err(MembershipError::UnknownNode { node: id });
+        }
+        Some(id) => id,
+        None => best_successor(node).ok_or(MembershipError::NoCandidate)?,
+    };
+    let trigger = node.engine.trigger();
+    trigger.transfer_leader(target).await.map_err(|_fatal| MembershipError::ShuttingDown)?;
+    let mut leadership = node.leadership.clone();
+    let moved = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader != own));
+    match timeout_at(deadline, moved).await {
+        Ok(Ok(now)) => {
+            let leader = now.leader.unwrap_or_default();
+            tracing::info!(node = leader, term = now.term, "leadership handed over");
+            Ok(leader)
+        }
+        Ok(Err(_)) => Err(MembershipError::ShuttingDown),
+        Err(_) => Err(MembershipError::Deadline(format!("{target:016x} did not take over"))),
+    }
+}

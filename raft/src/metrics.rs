@@ -1,0 +1,33 @@
+//! Figures of a running node, gathered when somebody asks.
+
+use std::sync::Arc;
+
+use crate::node::Inner;
+use crate::storage_metrics::StorageMetrics;
+
+#[derive(Clone)]
+pub struct Metrics {
+    /// Commands of this node's clients whose outcome is open.
+    pub pending_commands: usize,
+    pub pending_bytes: usize,
+    /// Bytes of other nodes' commands that wait at this leader.
+    pub inbound_bytes: usize,
+    /// Size on disk and in memtables of the state.
+    pub state_disk_bytes: u64,
+    pub state_memtable_bytes: u64,
+    pub storage: Arc<StorageMetrics>,
+}
+
+impl Metrics {
+    pub(crate) fn gather(node: &Inner) -> Metrics {
+        let (pending_commands, pending_bytes) = node.proposer.pending();
+        Metrics {
+            pending_commands,
+            pending_bytes,
+            inbound_bytes: node.inbound.size_bytes(),
+            state_disk_bytes: node.storage.state.disk_bytes(),
+            state_memtable_bytes: node.storage.state.memtable_bytes(),
+            storage: Arc::clone(&node.storage.metrics),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What openraft says to a peer, over the connections of `peers`.
+
+#![allow(clippy::result_large_err, reason = "openraft chose the size of its errors")]
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{RPCOption, RPCTypes};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use proto::quorate;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use crate::config::Timers;
+use crate::peers::{Peer, Peers};
+use crate::snapshot_transfer::{image_of, send_snapshot};
+use crate::storage::StorageControl;
+use crate::types::{NodeMeta, Snapshot, SnapshotData, TypeConfig, Vote};
+use crate::wire;
+
+type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+
+pub(crate) struct Network {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) storage: StorageControl,
+    pub(crate) timers: Timers,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Replication,
+    Heartbeat,
+    Snapshot,
+}
+
+impl Network {
+    fn connection(&self, target: u64, node: &NodeMeta, purpose: Purpose) -> Connection {
+        Connection {
+            own: self.peers.identity().node,
+            target,
+            peer: self.peers.at(target, &node.endpoints.peer),
+            purpose,
+            storage: self.storage.clone(),
+            timers: self.timers,
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, node: &NodeMeta) -> Connection {
+        self.connection(target, node, Purpose::Replication)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &NodeMeta) -> Connection {
+        self.connection(target, node, Purpose::Heartbeat)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &NodeMeta) -> Connection {
+        self.connection(target, node, Purpose::Snapshot)
+    }
+}
+
+pub(crate) struct Connection {
+    own: u64,
+    target: u64,
+    peer: Peer,
+    purpose: Purpose,
+    storage: StorageControl,
+    timers: Timers,
+}
+
+impl Connection {
+    fn timeout(&self, action: RPCTypes, timeout: Duration) -> RPCError<TypeConfig> {
+        RPCError::Timeout(Timeout { action, id: self.own, target: self.target, timeout })
+    }
+
+    /// A unary call that ends in time.
+    async fn call<T>(
+        &self,
+        action: RPCTypes,
+        timeout: Duration,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Rpc<T> {
+        match tokio::time::timeout(timeout, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(rpc_error(&status)),
+            Err(_) => Err(self.timeout(action, timeout)),
+        }
+    }
+
+    async fn stream<S>(
+        &self,
+        input: S,
+    ) -> Rpc<BoxStream<'static, Rpc<StreamAppendResult<TypeConfig>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let sent = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&sent);
+        let frames = input.map(move |request| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            wire::append_to_wire(&request)
+        });
+        let mut client = self.peer.replication();
+        let call = client.append(self.peer.request(frames));
+        let watchdog = self.timers.ack_watchdog;
+        let replies = self.call(RPCTypes::AppendEntries, watchdog, call).await?;
+        let state = AckStream {
+            replies,
+            sent,
+            answered: 0,
+            watchdog,
+            timeout: self.timeout(RPCTypes::AppendEntries, watchdog),
+            ended: false,
+        };
+        Ok(futures::stream::unfold(state, AckStream::next).boxed())
+    }
+}
+
+/// Replies of a peer to appends, with an eye on how long they take.
+struct AckStream {
+    replies: tonic::Streaming<quorate::AppendReply>,
+    sent: Arc<AtomicU64>,
+    answered: u64,
+    watchdog: Duration,
+    timeout: RPCError<TypeConfig>,
+    ended: bool,
+}
+
+impl AckStream {
+    async fn next(mut self) -> Option<(Rpc<StreamAppendResult<TypeConfig>>, AckStream)> {
+        if self.ended {
+            return None;
+        }
+        // openraft never gives a stream up. Without this, a connection that lost its other end
+        // silently would stop replication to that peer for good.
+        let mut waiting_since: Option<Instant> = None;
+        let result = loop {
+            match tokio::time::timeout(self.watchdog / 4, self.replies.message()).await {
+                Ok(Ok(Some(reply))) => break parse_ack(&reply),
+                Ok(Ok(None)) => return None,
+                Ok(Err(status)) => break Err(rpc_error(&status)),
+                Err(_) if self.sent.load(Ordering::Relaxed) <= self.answered => {
+                    waiting_since = None;
+                }
+                Err(_) => {
+                    let since = *waiting_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.watchdog {
+                        break Err(self.timeout.clone());
+                    }
+                }
+            }
+        };
+        self.answered += 1;
+        self.ended = !matches!(result, Ok(Ok(_)));
+        Some((result, self))
+    }
+}
+
+fn parse_ack(reply: &quorate::AppendReply) -> Rpc<StreamAppendResult<TypeConfig>> {
+    wire::append_result_from_wire(reply).map_err(|error| network_error(&error))
+}
+
+fn network_error(error: &(impl std::error::Error + 'static)) -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::new(error))
+}
+
+/// `Unreachable` makes openraft wait longer and longer; everything else is tried again soon.
+fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
+    if matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) {
+        RPCError::Unreachable(Unreachable::new(status))
+    } else {
+        network_error(status)
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Connection {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        let mut client = self.peer.control();
+        let call = client.heartbeat(self.peer.request(wire::append_to_wire(&rpc)));
+        let reply = self.call(RPCTypes::AppendEntries, option.hard_ttl(), call).await?;
+        Ok(parse_ack(&reply)?.into())
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            if self.purpose != Purpose::Heartbeat {
+                return self.stream(input).await;
+            }
+            // A heartbeat is a stream of one item: a stream of its own would cost more than it.
+            let Some(request) = input.next().await else {
+                return Ok(futures::stream::empty().boxed());
+            };
+            let mut client = self.peer.control();
+            let call = client.heartbeat(self.peer.request(wire::append_to_wire(&request)));
+            let reply = self.call(RPCTypes::AppendEntries, option.hard_ttl(), call).await?;
+            let result = parse_ack(&reply);
+            Ok(futures::stream::once(std::future::ready(result)).boxed())
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        let mut client = self.peer.control();
+        let call = client.vote(self.peer.request(wire::vote_request_to_wire(&rpc)));
+        let reply = self.call(RPCTypes::Vote, option.hard_ttl(), call).await?;
+        wire::vote_response_from_wire(&reply).map_err(|error| network_error(&error))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        let mut client = self.peer.control();
+        let call = client.pre_vote(self.peer.request(wire::vote_request_to_wire(&rpc)));
+        let reply = self.call(RPCTypes::Vote, option.hard_ttl(), call).await?;
+        wire::vote_response_from_wire(&reply).map_err(|error| network_error(&error))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let sending = async {
+            let source = self.storage.snapshot_source(image_of(snapshot.snapshot)?);
+            send_snapshot(&self.peer, vote, source, self.timers.snapshot_stall).await
+        };
+        tokio::select! {
+            // The receiver keeps what it has and goes on from there next time.
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sending => {
+                match sent {
+                    Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                    Err(status) => {
+                        tracing::warn!(node = self.target, error = %status, "snapshot not sent");
+                        Err(rpc_error(&status).into())
+                    }
+                }
+            }
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        let mut client = self.peer.control();
+        let call = client.transfer_leader(self.peer.request(wire::transfer_to_wire(&request)));
+        let reply = self.call(RPCTypes::TransferLeader, option.hard_ttl(), call).await?;
+        wire::transfer_result_from_wire(&reply).map_err(|error| network_error(&error))
+    }
+}

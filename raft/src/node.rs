@@ -1,0 +1,597 @@
+//! A node of the cluster: starts everything in order, and is what the layer above talks to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use proto::quorate;
+use proto::quorate::change_members_request::{
+    AddLearner, Change, Promote, Remove, Replace, UpdateEndpoints,
+};
+use proto::quorate::peer_server::PeerServer;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{OutcomeSink, Subscription};
+use crate::clock::Clock;
+use crate::config::{Limits, NodeOptions, Timers, engine_config};
+use crate::connect::incoming;
+use crate::convert::member_to_proto;
+use crate::engine::Engine;
+use crate::error::{AskError, LeaderHint, MembershipError, ProposeError, ReadError, StartError};
+use crate::identity::{self, StoredIdentity};
+use crate::inbound::Inbound;
+use crate::leadership::{Leadership, watch_leadership};
+use crate::metrics::Metrics;
+use crate::network::Network;
+use crate::peer_service::PeerService;
+use crate::peers::{Identity, Peers};
+use crate::propose::{Committed, Proposer};
+use crate::pump::Pump;
+use crate::read::{ReadBarrier, ReadRounds};
+use crate::status::{NodeState, Role, Status};
+use crate::storage::{Storage, StorageControl};
+use crate::tenure::{Tenure, watch_tenure};
+use crate::types::{Endpoints, NodeMeta};
+use crate::view::View;
+use crate::{bootstrap, failure, membership, observe, tasks};
+
+/// Answers questions of other nodes on behalf of the layer above.
+pub trait PeerHandler: Send + Sync + 'static {
+    fn ask(&self, from: u64, topic: u32, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+}
+
+/// How fresh a read has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Sees all that was committed before the call, anywhere.
+    Linearizable,
+    /// Sees what this node has applied.
+    Local,
+}
+
+/// A running node. Clones share it.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) identity: Arc<Identity>,
+    /// What is on disk; also the lock of those who change it.
+    pub(crate) stored_identity: tokio::sync::Mutex<StoredIdentity>,
+    pub(crate) meta: NodeMeta,
+    pub(crate) version: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) initial_cluster: Vec<(String, String)>,
+    pub(crate) timers: Timers,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limits: Limits,
+    pub(crate) engine: Engine,
+    pub(crate) storage: StorageControl,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) proposer: Arc<Proposer>,
+    pub(crate) barrier: Arc<ReadBarrier>,
+    pub(crate) handler: Arc<dyn PeerHandler>,
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) tenure: watch::Receiver<Option<Tenure>>,
+    pub(crate) runtime: Handle,
+    pub(crate) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+    pub(crate) cancel: CancellationToken,
+    /// Stopped without waiting: the last handle may be dropped on one of its own threads.
+    owned_runtime: Mutex<Option<Runtime>>,
+}
+
+impl Inner {
+    pub(crate) fn set_state(&self, state: NodeState) {
+        self.status.send_if_modified(|status| {
+            let changed = status.state != state;
+            if changed {
+                tracing::info!(from = %status.state, to = %state, "node state");
+                status.state = state;
+                status.cluster = self.identity.cluster();
+            }
+            changed
+        });
+    }
+
+    fn state_now(&self) -> NodeState {
+        self.status.borrow().state
+    }
+
+    fn leader_hint(&self) -> Option<Box<LeaderHint>> {
+        self.status.borrow().leader.clone().map(Box::new)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        if let Some(runtime) = self.owned_runtime.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Node {
+    /// Opens the directory, replays the log and joins the peers. Returns while the node still
+    /// looks for its cluster or recovers: `status` tells how far it is.
+    ///
+    /// # Errors
+    /// The directory belongs to another node or version, the storage is damaged, or an option
+    /// cannot work.
+    pub async fn start(
+        options: NodeOptions,
+        handler: Arc<dyn PeerHandler>,
+    ) -> Result<Node, StartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(options.raft_threads.max(1))
+            .thread_name("raft")
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        let handle = runtime.handle().clone();
+        // Everything below is made on the node's own threads: tasks of the engine and of
+        // connections stay where they are made.
+        let starting = handle.spawn(start_on_runtime(options, handler, runtime));
+        match starting.await {
+            Ok(started) => started.map(|inner| Node { inner }),
+            Err(error) => Err(StartError::Consensus(error.to_string())),
+        }
+    }
+
+    pub fn id(&self) -> u64 {
+        self.inner.identity.node
+    }
+
+    pub fn name(&self) -> &str {
+        &self.inner.meta.name
+    }
+
+    /// Zero while the node has none.
+    pub fn cluster_id(&self) -> u64 {
+        self.inner.identity.cluster()
+    }
+
+    /// Proposes a command and waits until this node has applied it. It takes effect at most once,
+    /// whatever happens to leaders meanwhile.
+    ///
+    /// # Errors
+    /// No outcome; see the variants for what is known of the command.
+    pub async fn propose(
+        &self,
+        command: quorate::Command,
+        deadline: Instant,
+    ) -> Result<Committed, ProposeError> {
+        let inner = &self.inner;
+        let state = inner.state_now();
+        if state < NodeState::Recovering {
+            return Err(ProposeError::NotReady { state });
+        }
+        let outcome = inner.proposer.submit(&command, deadline)?;
+        drop(command);
+        // The sweeper answers soon after the deadline; no timer of its own for each command.
+        match outcome.await {
+            Ok(Err(ProposeError::NotLeader { .. })) => {
+                Err(ProposeError::NotLeader { leader: inner.leader_hint() })
+            }
+            Ok(result) => result,
+            Err(_) => Err(ProposeError::ShuttingDown),
+        }
+    }
+
+    /// Proposes a command that only takes effect under `tenure`.
+    ///
+    /// # Errors
+    /// As `propose`; a tenure that is over by the time of apply is a rejection.
+    pub async fn propose_fenced(
+        &self,
+        tenure: &Tenure,
+        mut command: quorate::Command,
+        deadline: Instant,
+    ) -> Result<Committed, ProposeError> {
+        if tenure.cancel.is_cancelled() {
+            return Err(ProposeError::NotLeader { leader: self.inner.leader_hint() });
+        }
+        command.fence = Some(quorate::Fence { term: tenure.term, node: tenure.node });
+        self.propose(command, deadline).await
+    }
+
+    /// The state as it is now, or as fresh as `consistency` asks.
+    ///
+    /// # Errors
+    /// The node is not ready, or no leader confirmed the read in time.
+    pub async fn view(
+        &self,
+        consistency: Consistency,
+        deadline: Instant,
+    ) -> Result<View, ReadError> {
+        let inner = &self.inner;
+        let state = inner.state_now();
+        if state < NodeState::Keyspace {
+            return Err(ReadError::NotReady { state });
+        }
+        match consistency {
+            Consistency::Local => Ok(inner.storage.state.view()),
+            Consistency::Linearizable => match inner.barrier.pass(deadline).await {
+                Some(_) => Ok(inner.storage.state.view()),
+                None => Err(ReadError::NoLeader { leader: inner.leader_hint() }),
+            },
+        }
+    }
+
+    /// Resolves when a quorum confirmed this node's leadership in a round that began after the
+    /// call.
+    ///
+    /// # Errors
+    /// This node does not lead, or no quorum answered in time.
+    pub async fn confirm_leadership(&self, deadline: Instant) -> Result<(), ReadError> {
+        let inner = &self.inner;
+        let leads = inner.leadership.borrow().mine.is_some();
+        if leads
+            && let Some(round) = inner.barrier.pass(deadline).await
+            && round.leader == inner.identity.node
+        {
+            return Ok(());
+        }
+        Err(ReadError::NoLeader { leader: inner.leader_hint() })
+    }
+
+    /// Everything that this node applies from now on.
+    pub fn applied(&self) -> Subscription {
+        self.inner.storage.state.subscribe()
+    }
+
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.inner.status.subscribe()
+    }
+
+    pub fn tenure(&self) -> watch::Receiver<Option<Tenure>> {
+        self.inner.tenure.clone()
+    }
+
+    /// Waits until the node is at least in `state`.
+    ///
+    /// # Errors
+    /// The deadline passed first.
+    pub async fn wait_for_state(
+        &self,
+        state: NodeState,
+        deadline: Instant,
+    ) -> Result<(), ReadError> {
+        let mut status = self.status();
+        match timeout_at(deadline, status.wait_for(|status| status.state >= state)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ReadError::ShuttingDown),
+            Err(_) => Err(ReadError::NotReady { state: self.inner.state_now() }),
+        }
+    }
+
+    /// Asks the leader's handler; this node's own where it leads.
+    ///
+    /// # Errors
+    /// No leader, no connection, no answer in time, or the handler's refusal.
+    pub async fn ask_leader(
+        &self,
+        topic: u32,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, AskError> {
+        let leader = {
+            let leadership = self.inner.leadership.borrow();
+            leadership.mine.map(|leader_id| leader_id.node_id).or(leadership.leader)
+        };
+        match leader {
+            Some(leader) => self.ask(leader, topic, body, deadline).await,
+            None => Err(AskError::NoLeader),
+        }
+    }
+
+    /// Asks a node's handler.
+    ///
+    /// # Errors
+    /// As `ask_leader`.
+    pub async fn ask(
+        &self,
+        node: u64,
+        topic: u32,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, AskError> {
+        let inner = &self.inner;
+        if node == inner.identity.node {
+            let answer = inner.handler.ask(node, topic, body);
+            return match timeout_at(deadline, answer).await {
+                Ok(answer) => answer.map_err(AskError::Refused),
+                Err(_) => Err(AskError::Deadline),
+            };
+        }
+        let peer = inner.peers.get(node).map_err(|_unknown| AskError::UnknownNode { node })?;
+        let request = peer.request(quorate::AskRequest { topic, body });
+        let mut client = peer.control();
+        let reply = match timeout_at(deadline, client.ask(request)).await {
+            Ok(Ok(reply)) => reply.into_inner(),
+            Ok(Err(status)) => {
+                return Err(AskError::Unreachable { node, reason: status.message().to_owned() });
+            }
+            Err(_) => return Err(AskError::Deadline),
+        };
+        match reply.result {
+            Some(quorate::ask_reply::Result::Body(body)) => Ok(body),
+            Some(quorate::ask_reply::Result::Refused(reason)) => Err(AskError::Refused(reason)),
+            None => Err(AskError::Refused("the answer is empty".to_owned())),
+        }
+    }
+
+    /// Takes the node that listens for peers at `peer` in as a learner; returns its id.
+    ///
+    /// # Errors
+    /// As every membership change: the leader's refusal, or no leader in time.
+    pub async fn add_learner(&self, peer: &str, deadline: Instant) -> Result<u64, MembershipError> {
+        self.change(Change::AddLearner(AddLearner { peer: peer.to_owned() }), deadline).await
+    }
+
+    /// Makes a learner that has caught up a voter.
+    ///
+    /// # Errors
+    /// As `add_learner`.
+    pub async fn promote(&self, node: u64, deadline: Instant) -> Result<(), MembershipError> {
+        self.change(Change::Promote(Promote { node }), deadline).await.map(drop)
+    }
+
+    /// Takes a node out of the cluster, for good.
+    ///
+    /// # Errors
+    /// As `add_learner`.
+    pub async fn remove(&self, node: u64, deadline: Instant) -> Result<(), MembershipError> {
+        self.change(Change::Remove(Remove { node }), deadline).await.map(drop)
+    }
+
+    /// Puts the new node that listens for peers at `peer` into the place of `old`; returns its
+    /// id. Waits until the new node has caught up; may be called again after a deadline.
+    ///
+    /// # Errors
+    /// As `add_learner`.
+    pub async fn replace(
+        &self,
+        old: u64,
+        peer: &str,
+        deadline: Instant,
+    ) -> Result<u64, MembershipError> {
+        self.change(Change::Replace(Replace { old, peer: peer.to_owned() }), deadline).await
+    }
+
+    /// Tells the cluster where this or another member is reached from now on.
+    ///
+    /// # Errors
+    /// As `add_learner`.
+    pub async fn update_endpoints(
+        &self,
+        node: u64,
+        meta: &NodeMeta,
+        deadline: Instant,
+    ) -> Result<(), MembershipError> {
+        let member = Some(member_to_proto(node, meta));
+        self.change(Change::UpdateEndpoints(UpdateEndpoints { member }), deadline).await.map(drop)
+    }
+
+    /// Hands the leadership to `to`, or to the voter that has most of the log; returns the new
+    /// leader.
+    ///
+    /// # Errors
+    /// As `add_learner`; or the other node did not take over in time.
+    pub async fn transfer_leader(
+        &self,
+        to: Option<u64>,
+        deadline: Instant,
+    ) -> Result<u64, MembershipError> {
+        self.change(Change::TransferTo(to.unwrap_or_default()), deadline).await
+    }
+
+    async fn change(&self, change: Change, deadline: Instant) -> Result<u64, MembershipError> {
+        membership::change(&self.inner, change, deadline).await
+    }
+
+    /// Begins a snapshot now.
+    pub async fn snapshot(&self) {
+        // An engine that has stopped takes the node down by itself.
+        drop(self.inner.engine.trigger().snapshot().await);
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        Metrics::gather(&self.inner)
+    }
+
+    /// What this node tells others about itself.
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.inner.meta.endpoints
+    }
+
+    /// Hands the leadership over, flushes and stops. The cluster goes on without a gap.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        if inner.leadership.borrow().mine.is_some() {
+            let deadline = Instant::now() + Duration::from_secs(1);
+            if let Err(error) = membership::transfer(inner, None, deadline).await {
+                tracing::warn!(error = %error, "leadership not handed over before the stop");
+            }
+        }
+        self.stop().await;
+    }
+
+    /// Stops at once, without a hand-over: what a crash looks like to the other nodes.
+    pub async fn stop(&self) {
+        let inner = &self.inner;
+        inner.cancel.cancel();
+        inner.proposer.close();
+        if let Err(error) = inner.engine.shutdown().await {
+            tracing::warn!(error = %error, "consensus did not stop cleanly");
+        }
+        if let Err(error) = inner.storage.shutdown().await {
+            tracing::error!(error = %error, "storage did not stop cleanly");
+        }
+        inner.status.send_modify(|status| status.role = Role::Stopped);
+    }
+}
+
+async fn start_on_runtime(
+    mut options: NodeOptions,
+    handler: Arc<dyn PeerHandler>,
+    runtime: Runtime,
+) -> Result<Arc<Inner>, StartError> {
+    let handle = runtime.handle().clone();
+    let engine_config =
+        engine_config(&options.timers).map_err(|error| StartError::Timers(error.to_string()))?;
+    let stored = identity::read_or_draw(&options.data_dir, &options.name)?;
+    if stored.cluster == 0 {
+        bootstrap::check_initial_cluster(&options.name, &options.initial_cluster)?;
+    }
+    let identity = Identity::new(stored.node, stored.cluster);
+    let proposer = Proposer::new(stored.node, identity::random_id(), options.limits);
+    let sink: Arc<dyn OutcomeSink> = Arc::clone(&proposer) as Arc<dyn OutcomeSink>;
+    let Storage { log, machine, control } = open_storage(&options, &stored, sink).await?;
+    let peers = Peers::new(
+        Arc::clone(&identity),
+        Arc::clone(&options.dialer),
+        options.timers,
+        options.limits.message_bytes_max,
+        handle.clone(),
+    );
+    let network =
+        Network { peers: Arc::clone(&peers), storage: control.clone(), timers: options.timers };
+    let engine = Engine::build(stored.node, Arc::new(engine_config), network, log, machine)
+        .await
+        .map_err(|error| StartError::Consensus(error.to_string()))?;
+    options.listen.attach().map_err(StartError::Listen)?;
+    let (leadership_sender, leadership) = watch::channel(Leadership::default());
+    let (tenure_sender, tenure) = watch::channel(None);
+    let status = Status::new(stored.node, options.name.clone(), stored.cluster);
+    let inner = Arc::new(Inner {
+        identity,
+        meta: NodeMeta { name: options.name, endpoints: options.advertise },
+        version: options.version,
+        data_dir: options.data_dir,
+        initial_cluster: options.initial_cluster,
+        timers: options.timers,
+        clock: Arc::clone(&options.clock),
+        limits: options.limits,
+        engine: engine.clone(),
+        storage: control,
+        peers: Arc::clone(&peers),
+        inbound: Inbound::new(options.limits.inbound_bytes_max, Arc::clone(&proposer)),
+        proposer: Arc::clone(&proposer),
+        barrier: ReadBarrier::new(),
+        handler,
+        leadership: leadership.clone(),
+        status: watch::Sender::new(status),
+        tenure,
+        runtime: handle.clone(),
+        on_fatal: options.on_fatal,
+        cancel: CancellationToken::new(),
+        owned_runtime: Mutex::new(Some(runtime)),
+        stored_identity: tokio::sync::Mutex::new(stored),
+    });
+    let cancel = inner.cancel.clone();
+    // Before the engine runs: the first leadership must find everybody listening.
+    tasks::spawn(
+        &handle,
+        "leadership",
+        watch_leadership(engine.clone(), leadership_sender, cancel.clone()),
+    );
+    tasks::spawn(
+        &handle,
+        "tenure",
+        watch_tenure(engine.clone(), leadership.clone(), tenure_sender, cancel.clone()),
+    );
+    serve_peers(&inner, options.listen);
+    engine.run();
+    let pump = Pump {
+        proposer,
+        inbound: Arc::clone(&inner.inbound),
+        engine: engine.clone(),
+        peers: Arc::clone(&peers),
+        leadership: leadership.clone(),
+        clock: options.clock,
+        limits: inner.limits,
+        cancel: cancel.clone(),
+    };
+    tasks::spawn(&handle, "pump", pump.run());
+    let rounds = ReadRounds {
+        node: inner.identity.node,
+        barrier: Arc::clone(&inner.barrier),
+        engine,
+        peers,
+        leadership,
+        applied: inner.storage.state.applied_index(),
+        runtime: handle,
+        cancel,
+    };
+    tasks::spawn(&inner.runtime, "read index", rounds.run());
+    observe::start(&inner);
+    Ok(inner)
+}
+
+async fn open_storage(
+    options: &NodeOptions,
+    stored: &StoredIdentity,
+    sink: Arc<dyn OutcomeSink>,
+) -> Result<Storage, StartError> {
+    let path = options.data_dir.clone();
+    failure::admit_start(&path, std::time::SystemTime::now())
+        .map_err(|poisoned| StartError::Storage(Box::new(poisoned)))?;
+    let mut storage_options = options.storage.clone();
+    storage_options.data_dir = path.clone();
+    storage_options.node = stored.node;
+    // Reading the log and the state takes as long as it takes.
+    let opening = tokio::task::spawn_blocking(move || Storage::open(storage_options, sink));
+    let storage = opening
+        .await
+        .map_err(|error| StartError::Consensus(error.to_string()))?
+        .map_err(|error| StartError::Storage(Box::new(error)))?;
+    let used = storage.log.last_log_id().is_some() || storage.control.vote().is_some();
+    if stored.used && !used {
+        return Err(StartError::Identity {
+            path,
+            reason: format!(
+                "node {:016x} has taken part in its cluster, and its log is gone; wipe the \
+                 directory and replace the node with `quorate member replace {} --with {}`",
+                stored.node, options.name, options.advertise.peer
+            ),
+        });
+    }
+    Ok(storage)
+}
+
+fn serve_peers(inner: &Arc<Inner>, acceptor: Box<dyn crate::connect::Acceptor>) {
+    let message_bytes_max = inner.limits.message_bytes_max;
+    let service = PeerServer::new(PeerService::new(Arc::clone(inner)))
+        .max_decoding_message_size(message_bytes_max)
+        .max_encoding_message_size(message_bytes_max);
+    let server = tonic::transport::Server::builder()
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(8 << 20)
+        .max_concurrent_streams(1024)
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .add_service(service);
+    let cancel = inner.cancel.clone();
+    let connections = incoming(acceptor, cancel.clone());
+    tasks::spawn(&inner.runtime, "peer server", async move {
+        tokio::select! {
+            // Cancelled, all connections are dropped with it: a stopped node is silent at once.
+            served = server.serve_with_incoming(connections) => {
+                if let Err(error) = served {
+                    tracing::error!(error = %error, "peer server ended");
+                }
+            }
+            () = cancel.cancelled() => {}
+        }
+    });
+}

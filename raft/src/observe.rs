@@ -1,0 +1,262 @@
+//! Tasks that watch a running node: its status, its recovery, its failures, its disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+use proto::quorate::change_members_request::{Change, UpdateEndpoints};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::convert::member_to_proto;
+use crate::error::LeaderHint;
+use crate::node::Inner;
+use crate::status::{LogIdView, Member, NodeState, PeerProgress, Role, Status};
+use crate::{bootstrap, membership, tasks};
+
+/// Indexes and lags in the status are this old at most.
+const STATUS_PERIOD: Duration = Duration::from_millis(100);
+const SWEEP_PERIOD: Duration = Duration::from_millis(20);
+const DISK_PERIOD: Duration = Duration::from_millis(100);
+const RETENTION_PERIOD: Duration = Duration::from_secs(1);
+/// A command that a leader has held for so long is offered again, under the same id.
+const RESEND_AFTER: Duration = Duration::from_secs(2);
+/// After a hand-over because of a slow disk, before the next one.
+const STEP_DOWN_PAUSE: Duration = Duration::from_secs(5);
+
+pub(crate) fn start(node: &Arc<Inner>) {
+    spawn(node, "status", watch_status);
+    spawn(node, "recovery", recover);
+    spawn(node, "fatal", watch_fatal);
+    spawn(node, "sweep", sweep);
+    spawn(node, "disk", watch_disk);
+    spawn(node, "joint", complete_joint_changes);
+    spawn(node, "retention", retain);
+}
+
+/// Runs `task` until the node stops.
+fn spawn<F>(node: &Arc<Inner>, name: &'static str, task: impl FnOnce(Arc<Inner>) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let cancel = node.cancel.clone();
+    let running = task(Arc::clone(node));
+    tasks::spawn(&node.runtime, name, async move {
+        tokio::select! {
+            // These tasks only watch; what they await is safe to drop.
+            () = running => {}
+            () = cancel.cancelled() => {}
+        }
+    });
+}
+
+async fn watch_status(node: Arc<Inner>) {
+    let mut server_metrics = node.engine.server_metrics();
+    let mut tick = tokio::time::interval(STATUS_PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            changed = server_metrics.changed() => if changed.is_err() { return },
+            _ = tick.tick() => {}
+        }
+        update_status(&node);
+    }
+}
+
+fn update_status(node: &Inner) {
+    let server = node.engine.server_metrics().borrow_watched().clone();
+    let data = node.engine.data_metrics().borrow_watched().clone();
+    let membership = server.membership_config.membership();
+    let index = |log_id: &Option<crate::types::LogId>| log_id.as_ref().map_or(0, |id| id.index);
+    let last_log_index = index(&data.last_log);
+    let voters: Vec<u64> = membership.voter_ids().collect();
+    let members: Vec<Member> = membership
+        .nodes()
+        .map(|(id, meta)| Member { id: *id, meta: meta.clone(), voter: voters.contains(id) })
+        .collect();
+    node.peers.learn(members.iter().map(|member| (member.id, member.meta.endpoints.peer.clone())));
+    let own = node.identity.node;
+    let removed = !members.is_empty() && members.iter().all(|member| member.id != own);
+    let peers = data.replication.iter().flatten().map(|(id, matched)| {
+        let heard = data.heartbeat.as_ref().and_then(|heard| heard.get(id).copied().flatten());
+        let matched = index(matched);
+        let progress = PeerProgress {
+            lag_entries: last_log_index.saturating_sub(matched),
+            matched,
+            silent: heard.map(|at| openraft::Instant::elapsed(&*at)),
+        };
+        (*id, progress)
+    });
+    let leader = server
+        .current_leader
+        .and_then(|id| membership.get_node(&id).map(|meta| LeaderHint { id, meta: meta.clone() }));
+    node.status.send_if_modified(|status| {
+        let same_leader = status.leader.as_ref().map(|leader| leader.id)
+            == leader.as_ref().map(|leader| leader.id)
+            && status.term == server.vote.leader_id.term;
+        let next = Status {
+            node: own,
+            name: status.name.clone(),
+            cluster: node.identity.cluster(),
+            state: if removed { NodeState::NotMember } else { status.state },
+            role: role(server.state),
+            term: server.vote.leader_id.term,
+            leader_since_unix_ms: match same_leader {
+                true => status.leader_since_unix_ms,
+                false => node.clock.unix_ms(),
+            },
+            leader,
+            last_log_index,
+            committed_index: index(&data.local_committed),
+            applied: data.last_applied.as_ref().map(LogIdView::from).unwrap_or_default(),
+            snapshot_index: index(&data.snapshot),
+            purged_index: index(&data.purged),
+            joint: membership.get_joint_config().len() > 1,
+            members,
+            peers: peers.filter(|(id, _)| *id != own).collect(),
+        };
+        let changed = *status != next;
+        if status.role != next.role || !same_leader {
+            tracing::info!(
+                role = %next.role,
+                term = next.term,
+                leader = next.leader.as_ref().map(|leader| leader.meta.name.as_str()),
+                "role"
+            );
+        }
+        *status = next;
+        changed
+    });
+}
+
+fn role(state: ServerState) -> Role {
+    match state {
+        ServerState::Leader => Role::Leader,
+        ServerState::Follower => Role::Follower,
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Learner => Role::Learner,
+        ServerState::Shutdown => Role::Stopped,
+    }
+}
+
+/// Brings the node from its start to its work.
+async fn recover(node: Arc<Inner>) {
+    bootstrap::find_cluster(&node).await;
+    node.set_state(NodeState::Recovering);
+    if let Err(reason) = bootstrap::note_used(&node).await {
+        (node.on_fatal)(&format!("identity: {reason}"));
+        return;
+    }
+    spawn(&node, "announce", announce_endpoints);
+    if node.engine.wait_for_recovery(None).await.is_err() {
+        return;
+    }
+    // Index and views were built before the engine began to run, and have grown with it since.
+    node.set_state(NodeState::Keyspace);
+    node.set_state(NodeState::Hot);
+    node.proposer.wait_registered().await;
+    tracing::info!(node = node.identity.node, "node is ready");
+}
+
+/// Corrects the membership where this node was started with other addresses than before.
+async fn announce_endpoints(node: Arc<Inner>) {
+    let own = node.identity.node;
+    let mut status = node.status.subscribe();
+    loop {
+        {
+            let status = status.borrow_and_update();
+            match status.member(own) {
+                Some(member) if member.meta == node.meta => return,
+                Some(_) => {}
+                None if status.members.is_empty() => {}
+                None => return,
+            }
+        }
+        let member = Some(member_to_proto(own, &node.meta));
+        let deadline = Instant::now() + node.timers.propose;
+        let change = Change::UpdateEndpoints(UpdateEndpoints { member });
+        match membership::change(&node, change, deadline).await {
+            Ok(_) => return,
+            Err(error) => tracing::warn!(error = %error, "own addresses not announced yet"),
+        }
+        tokio::time::sleep(STATUS_PERIOD).await;
+    }
+}
+
+async fn watch_fatal(node: Arc<Inner>) {
+    let mut metrics = node.engine.metrics();
+    loop {
+        let failed = metrics.borrow_watched().running_state.clone().err();
+        if let Some(fatal) = failed {
+            if !node.cancel.is_cancelled() {
+                (node.on_fatal)(&format!("consensus stopped: {fatal}"));
+            }
+            return;
+        }
+        if metrics.changed().await.is_err() {
+            if !node.cancel.is_cancelled() {
+                (node.on_fatal)("consensus stopped without a reason");
+            }
+            return;
+        }
+    }
+}
+
+async fn sweep(node: Arc<Inner>) {
+    let mut tick = tokio::time::interval(SWEEP_PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        node.proposer.sweep(RESEND_AFTER);
+    }
+}
+
+/// A leader whose disk hangs still sends heartbeats: nobody else would notice.
+async fn watch_disk(node: Arc<Inner>) {
+    let mut tick = tokio::time::interval(DISK_PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let stall = node.storage.log.stall();
+        if node.leadership.borrow().mine.is_none() || stall < node.timers.disk_stall {
+            continue;
+        }
+        tracing::warn!(stall_ms = stall.as_millis(), "own disk hangs, handing the lead over");
+        let deadline = Instant::now() + node.timers.election_max;
+        if let Err(error) = membership::transfer(&node, None, deadline).await {
+            tracing::warn!(error = %error, "leadership not handed over");
+        }
+        tokio::time::sleep(STEP_DOWN_PAUSE).await;
+    }
+}
+
+/// Snapshots and purges, when the storage finds that they are due.
+async fn retain(node: Arc<Inner>) {
+    let mut tick = tokio::time::interval(RETENTION_PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let trigger = node.engine.trigger();
+        if node.storage.snapshot_is_due() && trigger.snapshot().await.is_err() {
+            return;
+        }
+        if let Some(upto) = node.storage.purge_upto()
+            && trigger.purge_log(upto).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn complete_joint_changes(node: Arc<Inner>) {
+    let mut tenure = node.tenure.clone();
+    loop {
+        let leads = tenure.borrow_and_update().is_some();
+        if leads && let Err(error) = membership::complete_joint(&node).await {
+            tracing::warn!(error = %error, "membership is still between two sets of voters");
+        }
+        if tenure.changed().await.is_err() {
+            return;
+        }
+    }
+}

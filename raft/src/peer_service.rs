@@ -1,0 +1,248 @@
+//! The answering side of what nodes say to each other.
+
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use openraft::errors::{ForwardReason, LinearizableReadError, RaftError};
+use openraft::raft::AppendEntriesRequest;
+use parking_lot::Mutex;
+use proto::quorate::peer_server::Peer;
+use proto::quorate::{self, read_index_reply};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::inbound::{Answer, InboundRun};
+use crate::node::Inner;
+use crate::read::read_linearizer;
+use crate::types::TypeConfig;
+use crate::wire::{self, WireError};
+use crate::{bootstrap, membership, snapshot_transfer, tasks};
+
+/// Answers of a run's stream gathered into one message at most.
+const RESULTS_MAX: usize = 64;
+
+#[derive(Clone)]
+pub(crate) struct PeerService {
+    node: Arc<Inner>,
+}
+
+type Replies<T> = BoxStream<'static, Result<T, Status>>;
+
+impl PeerService {
+    pub(crate) fn new(node: Arc<Inner>) -> PeerService {
+        PeerService { node }
+    }
+
+    /// Who calls, and what; only nodes that mean this one get through.
+    fn admit<T>(&self, request: Request<T>) -> Result<(u64, T), Status> {
+        let from = self.node.identity.check(request.metadata())?;
+        Ok((from, request.into_inner()))
+    }
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("consensus has stopped: {error}"))
+}
+
+fn undecodable(error: &WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// Requests up to the first that cannot be understood, whose error is left in `failed`.
+fn decode_appends(
+    input: Streaming<quorate::AppendRequest>,
+    failed: Arc<Mutex<Option<Status>>>,
+) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
+    input.scan((), move |(), message| {
+        let request = message.and_then(|message| {
+            wire::append_from_wire(message).map_err(|error| undecodable(&error))
+        });
+        std::future::ready(match request {
+            Ok(request) => Some(request),
+            Err(status) => {
+                *failed.lock() = Some(status);
+                None
+            }
+        })
+    })
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type AppendStream = Replies<quorate::AppendReply>;
+    type InstallSnapshotStream = Replies<quorate::SnapshotAnswer>;
+    type ForwardStream = Replies<quorate::ForwardReply>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<quorate::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let (_, input) = self.admit(request)?;
+        let failed = Arc::new(Mutex::new(None));
+        let requests = decode_appends(input, Arc::clone(&failed));
+        let results = self.node.engine.stream_append(requests).map(|result| match result {
+            Ok(result) => Ok(wire::append_result_to_wire(&result)),
+            Err(fatal) => Err(stopped(fatal)),
+        });
+        // A request that cannot be understood ends the stream with an error, never in silence.
+        let end = futures::stream::once(async move { failed.lock().take() })
+            .filter_map(|status| std::future::ready(status.map(Err)));
+        Ok(Response::new(results.chain(end).boxed()))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<quorate::AppendRequest>,
+    ) -> Result<Response<quorate::AppendReply>, Status> {
+        let (_, request) = self.admit(request)?;
+        let request = wire::append_from_wire(request).map_err(|error| undecodable(&error))?;
+        let prev = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        let response = self.node.engine.append_entries(request).await.map_err(stopped)?;
+        // A conflict names the entry that did not fit; without one there is nothing to conflict.
+        if response.is_conflict() && prev.is_none() {
+            return Err(Status::internal("conflict without a preceding entry"));
+        }
+        let result = response.into_stream_result(prev, last);
+        Ok(Response::new(wire::append_result_to_wire(&result)))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<quorate::VoteRequest>,
+    ) -> Result<Response<quorate::VoteReply>, Status> {
+        let (_, request) = self.admit(request)?;
+        let request =
+            wire::vote_request_from_wire(&request).map_err(|error| undecodable(&error))?;
+        let response = self.node.engine.vote(request).await.map_err(stopped)?;
+        Ok(Response::new(wire::vote_response_to_wire(&response)))
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<quorate::VoteRequest>,
+    ) -> Result<Response<quorate::VoteReply>, Status> {
+        let (_, request) = self.admit(request)?;
+        let request =
+            wire::vote_request_from_wire(&request).map_err(|error| undecodable(&error))?;
+        let response = self.node.engine.pre_vote(request).await.map_err(stopped)?;
+        Ok(Response::new(wire::vote_response_to_wire(&response)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<quorate::TransferRequest>,
+    ) -> Result<Response<quorate::TransferReply>, Status> {
+        let (_, request) = self.admit(request)?;
+        let request = wire::transfer_from_wire(&request).map_err(|error| undecodable(&error))?;
+        let result = self.node.engine.handle_transfer_leader(request).await.map_err(stopped)?;
+        Ok(Response::new(wire::transfer_result_to_wire(&result)))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<quorate::SnapshotPart>>,
+    ) -> Result<Response<Self::InstallSnapshotStream>, Status> {
+        let (from, parts) = self.admit(request)?;
+        let answers = snapshot_transfer::receive(Arc::clone(&self.node), from, parts);
+        Ok(Response::new(answers))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<quorate::ReadIndexRequest>,
+    ) -> Result<Response<quorate::ReadIndexReply>, Status> {
+        self.admit(request)?;
+        let result = match read_linearizer(&self.node.engine).await {
+            Ok(linearizer) => read_index_reply::Result::Index(linearizer.read_log_id().index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))
+                if forward.reason == ForwardReason::NotLeader =>
+            {
+                read_index_reply::Result::NotLeader(quorate::NotLeader {
+                    leader: forward.leader_id.unwrap_or_default(),
+                })
+            }
+            Err(RaftError::APIError(error)) => {
+                read_index_reply::Result::Unavailable(error.to_string())
+            }
+            Err(RaftError::Fatal(fatal)) => return Err(stopped(fatal)),
+        };
+        Ok(Response::new(quorate::ReadIndexReply { result: Some(result) }))
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<quorate::ForwardRequest>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
+        let (from, mut runs) = self.admit(request)?;
+        let (sender, mut results) = mpsc::unbounded_channel();
+        let inbound = Arc::clone(&self.node.inbound);
+        tasks::spawn(&self.node.runtime, "forward", async move {
+            loop {
+                match runs.message().await {
+                    Ok(Some(run)) => inbound.push(InboundRun {
+                        n_commands: usize::try_from(run.n_commands).unwrap_or(usize::MAX),
+                        bytes: run.run,
+                        answer: Answer::new(run.id, sender.clone()),
+                    }),
+                    Ok(None) => break,
+                    Err(status) => {
+                        tracing::debug!(node = from, error = %status, "forward stream broke");
+                        break;
+                    }
+                }
+            }
+        });
+        let replies = futures::stream::poll_fn(move |context| {
+            let mut batch = Vec::new();
+            results.poll_recv_many(context, &mut batch, RESULTS_MAX).map(|n_results| {
+                (n_results > 0).then_some(Ok(quorate::ForwardReply { results: batch }))
+            })
+        });
+        Ok(Response::new(replies.boxed()))
+    }
+
+    async fn ask(
+        &self,
+        request: Request<quorate::AskRequest>,
+    ) -> Result<Response<quorate::AskReply>, Status> {
+        let (from, ask) = self.admit(request)?;
+        let result = match self.node.handler.ask(from, ask.topic, ask.body).await {
+            Ok(body) => quorate::ask_reply::Result::Body(body),
+            Err(refused) => quorate::ask_reply::Result::Refused(refused),
+        };
+        Ok(Response::new(quorate::AskReply { result: Some(result) }))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<quorate::ChangeMembersRequest>,
+    ) -> Result<Response<quorate::ChangeMembersReply>, Status> {
+        let (_, request) = self.admit(request)?;
+        Ok(Response::new(membership::answer(&self.node, request).await))
+    }
+
+    async fn hello(
+        &self,
+        _request: Request<quorate::HelloRequest>,
+    ) -> Result<Response<quorate::HelloReply>, Status> {
+        Ok(Response::new(bootstrap::hello(&self.node).await))
+    }
+
+    async fn found(
+        &self,
+        request: Request<quorate::FoundRequest>,
+    ) -> Result<Response<quorate::FoundReply>, Status> {
+        let refused = bootstrap::take_founding(&self.node, request.into_inner()).await;
+        Ok(Response::new(quorate::FoundReply { refused: refused.err().unwrap_or_default() }))
+    }
+
+    async fn join(
+        &self,
+        request: Request<quorate::JoinRequest>,
+    ) -> Result<Response<quorate::JoinReply>, Status> {
+        let refused = bootstrap::take_invitation(&self.node, request.into_inner()).await;
+        Ok(Response::new(quorate::JoinReply { refused: refused.err().unwrap_or_default() }))
+    }
+}

@@ -1,0 +1,250 @@
+//! Connections to the other nodes, made once and kept.
+//!
+//! Each peer has three, so that neither payloads nor snapshots delay a heartbeat.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use proto::quorate::peer_client::PeerClient;
+use tokio::runtime::Handle;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status};
+
+use crate::config::{Timers, WIRE_VERSION};
+use crate::connect::Dialer;
+
+pub(crate) const CLUSTER_KEY: &str = "quorate-cluster";
+pub(crate) const FROM_KEY: &str = "quorate-from";
+pub(crate) const TO_KEY: &str = "quorate-to";
+pub(crate) const WIRE_KEY: &str = "quorate-wire";
+
+/// A stream may run this far ahead of its reader; large enough never to pace replication.
+const WINDOW_BYTES: u32 = 8 << 20;
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// Who this node is to others. The cluster is set once, when the node gets one.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) node: u64,
+    cluster: AtomicU64,
+}
+
+impl Identity {
+    pub(crate) fn new(node: u64, cluster: u64) -> Arc<Identity> {
+        Arc::new(Identity { node, cluster: AtomicU64::new(cluster) })
+    }
+
+    /// Zero while the node has none.
+    pub(crate) fn cluster(&self) -> u64 {
+        self.cluster.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_cluster(&self, cluster: u64) {
+        self.cluster.store(cluster, Ordering::Release);
+    }
+
+    /// Who calls, if the caller means this node in this cluster.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION` that names both sides.
+    pub(crate) fn check(&self, metadata: &MetadataMap) -> Result<u64, Status> {
+        let cluster = number(metadata, CLUSTER_KEY, 16)?;
+        let from = number(metadata, FROM_KEY, 16)?;
+        let to = number(metadata, TO_KEY, 16)?;
+        let wire = number(metadata, WIRE_KEY, 10)?;
+        let own = self.cluster();
+        if wire != u64::from(WIRE_VERSION) {
+            return Err(Status::failed_precondition(format!(
+                "node {from:016x} speaks version {wire} of the peer protocol, node {:016x} \
+                 version {WIRE_VERSION}: run the same release on both",
+                self.node
+            )));
+        }
+        if cluster != own {
+            let own = match own {
+                0 => "no cluster".to_owned(),
+                own => format!("cluster {own:016x}"),
+            };
+            return Err(Status::failed_precondition(format!(
+                "node {from:016x} belongs to cluster {cluster:016x}, node {:016x} to {own}",
+                self.node
+            )));
+        }
+        if to != self.node {
+            return Err(Status::failed_precondition(format!(
+                "node {from:016x} of cluster {cluster:016x} looks for node {to:016x} here, this \
+                 is node {:016x}",
+                self.node
+            )));
+        }
+        Ok(from)
+    }
+}
+
+fn number(metadata: &MetadataMap, key: &'static str, radix: u32) -> Result<u64, Status> {
+    metadata
+        .get(key)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| u64::from_str_radix(text, radix).ok())
+        .ok_or_else(|| {
+            Status::failed_precondition(format!(
+                "metadata {key} is missing: only nodes of a cluster call this port"
+            ))
+        })
+}
+
+/// A peer under one address.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    address: String,
+    metadata: MetadataMap,
+    replication: PeerClient<Channel>,
+    control: PeerClient<Channel>,
+    bulk: PeerClient<Channel>,
+}
+
+impl Peer {
+    /// Entries.
+    pub(crate) fn replication(&self) -> PeerClient<Channel> {
+        self.replication.clone()
+    }
+
+    /// Heartbeats, votes, read indexes, forwarded commands.
+    pub(crate) fn control(&self) -> PeerClient<Channel> {
+        self.control.clone()
+    }
+
+    /// Snapshots and long answers.
+    pub(crate) fn bulk(&self) -> PeerClient<Channel> {
+        self.bulk.clone()
+    }
+
+    /// A request that says who asks whom.
+    pub(crate) fn request<T>(&self, body: T) -> Request<T> {
+        let mut request = Request::new(body);
+        *request.metadata_mut() = self.metadata.clone();
+        request
+    }
+}
+
+pub(crate) struct Peers {
+    identity: Arc<Identity>,
+    dialer: Arc<dyn Dialer>,
+    timers: Timers,
+    message_bytes_max: usize,
+    /// Connections live on this node's own runtime, whoever asks for them.
+    runtime: Handle,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    addresses: BTreeMap<u64, String>,
+    /// Made for `cluster`; a node gets its cluster after it has made its first connections.
+    peers: BTreeMap<u64, Peer>,
+    cluster: u64,
+}
+
+impl Peers {
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        dialer: Arc<dyn Dialer>,
+        timers: Timers,
+        message_bytes_max: usize,
+        runtime: Handle,
+    ) -> Arc<Peers> {
+        let known = Mutex::default();
+        Arc::new(Peers { identity, dialer, timers, message_bytes_max, runtime, known })
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Takes over the addresses of a membership.
+    pub(crate) fn learn(&self, addresses: impl IntoIterator<Item = (u64, String)>) {
+        self.known.lock().addresses.extend(addresses);
+    }
+
+    /// # Errors
+    /// No address of the node is known.
+    pub(crate) fn get(&self, node: u64) -> Result<Peer, Status> {
+        let address = self.known.lock().addresses.get(&node).cloned();
+        match address {
+            Some(address) => Ok(self.at(node, &address)),
+            None => Err(Status::unavailable(format!("no address of node {node:016x} is known"))),
+        }
+    }
+
+    /// The connections to `node`, made anew where its address has changed.
+    pub(crate) fn at(&self, node: u64, address: &str) -> Peer {
+        let cluster = self.identity.cluster();
+        let mut known = self.known.lock();
+        if known.cluster != cluster {
+            known.cluster = cluster;
+            known.peers.clear();
+        }
+        if let Some(peer) = known.peers.get(&node)
+            && peer.address == address
+        {
+            return peer.clone();
+        }
+        let peer = Peer {
+            address: address.to_owned(),
+            metadata: self.metadata(cluster, node),
+            replication: self.client(address),
+            control: self.client(address),
+            bulk: self.client(address),
+        };
+        known.addresses.insert(node, address.to_owned());
+        known.peers.insert(node, peer.clone());
+        peer
+    }
+
+    /// A connection to whatever node listens there.
+    pub(crate) fn client(&self, address: &str) -> PeerClient<Channel> {
+        let _runtime = self.runtime.enter();
+        let dialer = Arc::clone(&self.dialer);
+        let target = address.to_owned();
+        let connect_timeout = self.timers.connect;
+        let connector = tower::service_fn(move |_: Uri| {
+            let dialing = dialer.dial(target.clone());
+            async move {
+                match tokio::time::timeout(connect_timeout, dialing).await {
+                    Ok(stream) => stream.map(TokioIo::new),
+                    Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+                }
+            }
+        });
+        // The connector knows where to go; the name only fills the `:authority` of requests.
+        let channel = Endpoint::from_static("http://peer.quorate")
+            .connect_timeout(connect_timeout)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .connect_with_connector_lazy(connector);
+        PeerClient::new(channel)
+            .max_decoding_message_size(self.message_bytes_max)
+            .max_encoding_message_size(self.message_bytes_max)
+    }
+
+    fn metadata(&self, cluster: u64, to: u64) -> MetadataMap {
+        let mut metadata = MetadataMap::new();
+        let mut insert = |key: &'static str, text: String| {
+            let value: MetadataValue<Ascii> = text.parse().expect("digits are valid in a header");
+            metadata.insert(key, value);
+        };
+        insert(CLUSTER_KEY, format!("{cluster:016x}"));
+        insert(FROM_KEY, format!("{:016x}", self.identity.node));
+        insert(TO_KEY, format!("{to:016x}"));
+        insert(WIRE_KEY, WIRE_VERSION.to_string());
+        metadata
+    }
+}

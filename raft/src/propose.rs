@@ -1,0 +1,449 @@
+//! Commands of this node's clients, from `propose` until their outcome is known here.
+//!
+//! Every command gets a number. Its slot stays until this node has applied it or its deadline
+//! passed, so the same command can be offered to one leader after the other under the same id:
+//! the state machine keeps it from taking effect twice. Losing a leader is one assignment:
+//! `next` goes back and everything that is still open is sent again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, uint64};
+use proto::quorate;
+use statemachine::{Outcome, Rejection, RequestId};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use crate::apply::OutcomeSink;
+use crate::config::Limits;
+use crate::error::ProposeError;
+
+/// A command that this node has applied.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    pub outcome: Outcome,
+    /// This node's state holds the effects of all entries up to here.
+    pub index: u64,
+}
+
+type Reply = oneshot::Sender<Result<Committed, ProposeError>>;
+
+/// A command whose outcome is open.
+struct Slot {
+    /// Encoded `Command`.
+    command: Bytes,
+    deadline: Instant,
+    /// When it was last handed to a leader.
+    sent_at: Option<Instant>,
+    /// `None` once answered.
+    reply: Option<Reply>,
+}
+
+struct Queue {
+    /// `None` until this start of the node is registered in the state.
+    epoch: Option<u64>,
+    /// Tells this start's registration from that of an earlier one which is still in the log.
+    nonce: u64,
+    registration_sent_at: Option<Instant>,
+    /// The number of `slots[0]`.
+    base: u64,
+    slots: VecDeque<Slot>,
+    /// The first number that is not with a leader.
+    next: u64,
+    pending_bytes: usize,
+    n_pending: usize,
+    closed: bool,
+}
+
+/// Commands of this node with consecutive numbers, encoded as a `Run`.
+pub(crate) struct EncodedRun {
+    pub(crate) bytes: Bytes,
+    pub(crate) n_commands: usize,
+    pub(crate) first_seq: u64,
+}
+
+/// How much a run may hold.
+#[derive(Clone, Copy)]
+pub(crate) struct RunBounds {
+    pub(crate) commands_max: usize,
+    pub(crate) bytes_max: usize,
+}
+
+impl RunBounds {
+    /// No bounds at all.
+    pub(crate) const NONE: RunBounds =
+        RunBounds { commands_max: usize::MAX, bytes_max: usize::MAX };
+
+    pub(crate) fn without(self, n_commands: usize, size_bytes: usize) -> RunBounds {
+        RunBounds {
+            commands_max: self.commands_max.saturating_sub(n_commands),
+            bytes_max: self.bytes_max.saturating_sub(size_bytes),
+        }
+    }
+}
+
+pub(crate) struct Proposer {
+    node: u64,
+    limits: Limits,
+    queue: Mutex<Queue>,
+    /// Something is to be sent.
+    work: Notify,
+    registered: Notify,
+}
+
+impl Proposer {
+    pub(crate) fn new(node: u64, nonce: u64, limits: Limits) -> Arc<Proposer> {
+        Arc::new(Proposer {
+            node,
+            limits,
+            queue: Mutex::new(Queue {
+                epoch: None,
+                nonce,
+                registration_sent_at: None,
+                base: 1,
+                slots: VecDeque::new(),
+                next: 1,
+                pending_bytes: 0,
+                n_pending: 0,
+                closed: false,
+            }),
+            work: Notify::new(),
+            registered: Notify::new(),
+        })
+    }
+
+    /// Takes a command in. Its outcome arrives on the receiver, at the latest soon after
+    /// `deadline`.
+    ///
+    /// # Errors
+    /// Too large, or too much under way already.
+    pub(crate) fn submit(
+        &self,
+        command: &quorate::Command,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Result<Committed, ProposeError>>, ProposeError> {
+        let size_bytes = command.encoded_len();
+        let limit_bytes = self.limits.command_bytes_max;
+        if size_bytes > limit_bytes {
+            return Err(ProposeError::TooLarge { size_bytes, limit_bytes });
+        }
+        let command = Bytes::from(command.encode_to_vec());
+        let (reply, receiver) = oneshot::channel();
+        let wake = {
+            let mut queue = self.queue.lock();
+            if queue.closed {
+                return Err(ProposeError::ShuttingDown);
+            }
+            if queue.n_pending >= self.limits.pending_commands_max
+                || queue.pending_bytes + size_bytes > self.limits.pending_bytes_max
+            {
+                return Err(ProposeError::Overloaded { pending_bytes: queue.pending_bytes });
+            }
+            queue.pending_bytes += size_bytes;
+            queue.n_pending += 1;
+            queue.slots.push_back(Slot { command, deadline, sent_at: None, reply: Some(reply) });
+            // With more than one waiting, somebody has woken the pump already.
+            queue.next + 1 == queue.base + queue.slots.len() as u64
+        };
+        if wake {
+            self.work.notify_one();
+        }
+        Ok(receiver)
+    }
+
+    /// Waits until there may be something to send. Cancel-safe.
+    pub(crate) async fn wait_for_work(&self) {
+        self.work.notified().await;
+    }
+
+    pub(crate) fn wake(&self) {
+        self.work.notify_one();
+    }
+
+    /// Commands and bytes whose outcome is open.
+    pub(crate) fn pending(&self) -> (usize, usize) {
+        let queue = self.queue.lock();
+        (queue.n_pending, queue.pending_bytes)
+    }
+
+    /// The next commands that no leader has, as one run; `None` where all are sent.
+    pub(crate) fn take_run(&self, bounds: RunBounds) -> Option<EncodedRun> {
+        let now = Instant::now();
+        let mut queue = self.queue.lock();
+        let Some(epoch) = queue.epoch else {
+            return self.take_registration(&mut queue, now);
+        };
+        let end = queue.base + queue.slots.len() as u64;
+        while queue.next < end && queue.slots[queue.position(queue.next)].reply.is_none() {
+            queue.next += 1;
+        }
+        let first_seq = queue.next;
+        let first = queue.position(first_seq);
+        let mut n_commands = 0;
+        let mut size_bytes = 0;
+        while first + n_commands < queue.slots.len() && n_commands < bounds.commands_max {
+            let slot = &queue.slots[first + n_commands];
+            let slot_bytes = slot.command.len();
+            let full = n_commands > 0 && size_bytes + slot_bytes > bounds.bytes_max;
+            if slot.reply.is_none() || full {
+                break;
+            }
+            size_bytes += field_len(slot_bytes);
+            n_commands += 1;
+        }
+        if n_commands == 0 {
+            return None;
+        }
+        let head = RunHead { origin: self.node, epoch, first_seq, settled_below: queue.base };
+        let mut bytes = BytesMut::with_capacity(head.encoded_len() + size_bytes);
+        head.encode(&mut bytes);
+        for slot in queue.slots.range_mut(first..first + n_commands) {
+            put_field(COMMANDS, &slot.command, &mut bytes);
+            slot.sent_at = Some(now);
+        }
+        queue.next = first_seq + n_commands as u64;
+        Some(EncodedRun { bytes: bytes.freeze(), n_commands, first_seq })
+    }
+
+    fn take_registration(&self, queue: &mut Queue, now: Instant) -> Option<EncodedRun> {
+        if queue.registration_sent_at.is_some() || queue.closed {
+            return None;
+        }
+        queue.registration_sent_at = Some(now);
+        let register = quorate::RegisterOrigin { node: self.node, nonce: queue.nonce };
+        let command = quorate::Command {
+            fence: None,
+            kind: Some(quorate::command::Kind::RegisterOrigin(register)),
+        };
+        let run = quorate::Run {
+            origin: self.node,
+            epoch: 0,
+            first_seq: queue.nonce,
+            settled_below: 0,
+            commands: vec![command],
+        };
+        Some(EncodedRun { bytes: run.encode_to_vec().into(), n_commands: 1, first_seq: 0 })
+    }
+
+    /// Sends everything from number `seq` on again that has no outcome yet.
+    pub(crate) fn rewind(&self, seq: u64) {
+        {
+            let mut queue = self.queue.lock();
+            if queue.epoch.is_none() {
+                queue.registration_sent_at = None;
+            }
+            let target = seq.max(queue.base);
+            queue.next = queue.next.min(target);
+        }
+        self.work.notify_one();
+    }
+
+    /// Sends everything again that has no outcome yet.
+    pub(crate) fn rewind_all(&self) {
+        self.rewind(0);
+    }
+
+    /// Answers what is past its deadline, and sends again what a leader has held for suspiciously
+    /// long. Called every few tens of milliseconds.
+    pub(crate) fn sweep(&self, resend_after: std::time::Duration) {
+        let now = Instant::now();
+        let mut late = Vec::new();
+        let resend = {
+            let mut queue = self.queue.lock();
+            for position in 0..queue.slots.len() {
+                let slot = &mut queue.slots[position];
+                if slot.deadline > now {
+                    continue;
+                }
+                if let Some(reply) = slot.reply.take() {
+                    let size_bytes = std::mem::take(&mut slot.command).len();
+                    let sent = slot.sent_at.is_some();
+                    queue.settle(size_bytes);
+                    late.push((reply, sent));
+                }
+            }
+            queue.drop_settled();
+            let oldest = match queue.epoch {
+                None => queue.registration_sent_at,
+                Some(_) if queue.next > queue.base => {
+                    queue.slots.front().and_then(|slot| slot.sent_at)
+                }
+                Some(_) => None,
+            };
+            oldest.is_some_and(|sent_at| now.duration_since(sent_at) > resend_after)
+        };
+        for (reply, sent) in late {
+            let error = match sent {
+                true => ProposeError::Unknown,
+                false => ProposeError::NotLeader { leader: None },
+            };
+            // The caller may have gone; then nobody wants to know.
+            drop(reply.send(Err(error)));
+        }
+        if resend {
+            self.rewind_all();
+        }
+    }
+
+    /// Resolves once this start of the node is registered. Cancel-safe.
+    pub(crate) async fn wait_registered(&self) {
+        loop {
+            let registered = self.registered.notified();
+            tokio::pin!(registered);
+            registered.as_mut().enable();
+            if self.queue.lock().epoch.is_some() {
+                return;
+            }
+            registered.await;
+        }
+    }
+
+    /// Refuses new commands and answers those whose outcome is open.
+    pub(crate) fn close(&self) {
+        let slots = {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            queue.pending_bytes = 0;
+            queue.n_pending = 0;
+            queue.base += queue.slots.len() as u64;
+            queue.next = queue.base;
+            std::mem::take(&mut queue.slots)
+        };
+        for slot in slots {
+            if let Some(reply) = slot.reply {
+                let error = match slot.sent_at {
+                    Some(_) => ProposeError::Unknown,
+                    None => ProposeError::ShuttingDown,
+                };
+                drop(reply.send(Err(error)));
+            }
+        }
+    }
+}
+
+impl Queue {
+    fn position(&self, seq: u64) -> usize {
+        usize::try_from(seq - self.base).expect("a slot's position fits the deque that holds it")
+    }
+
+    fn settle(&mut self, size_bytes: usize) {
+        self.pending_bytes -= size_bytes;
+        self.n_pending -= 1;
+    }
+
+    fn drop_settled(&mut self) {
+        while self.slots.front().is_some_and(|slot| slot.reply.is_none()) {
+            self.slots.pop_front();
+            self.base += 1;
+        }
+        self.next = self.next.max(self.base);
+    }
+}
+
+impl OutcomeSink for Proposer {
+    fn applied(&self, index: u64, outcomes: Vec<(RequestId, Outcome)>) {
+        let mut answers = Vec::new();
+        let mut registered = false;
+        {
+            let mut queue = self.queue.lock();
+            for (request, outcome) in outcomes {
+                if request.origin != self.node {
+                    continue;
+                }
+                if request.epoch == 0 {
+                    if request.seq == queue.nonce && queue.epoch.is_none() {
+                        queue.epoch = registered_epoch(&outcome);
+                        registered = queue.epoch.is_some();
+                    }
+                    continue;
+                }
+                if Some(request.epoch) != queue.epoch || request.seq < queue.base {
+                    continue;
+                }
+                let position = queue.position(request.seq);
+                let Some(slot) = queue.slots.get_mut(position) else {
+                    continue;
+                };
+                if let Some(reply) = slot.reply.take() {
+                    let size_bytes = std::mem::take(&mut slot.command).len();
+                    queue.settle(size_bytes);
+                    answers.push((reply, outcome));
+                }
+            }
+            queue.drop_settled();
+        }
+        for (reply, outcome) in answers {
+            let result = match outcome {
+                // The state has forgotten what became of this number; it will not take it again.
+                Err(Rejection::StaleRequest) => Err(ProposeError::Unknown),
+                outcome => Ok(Committed { outcome, index }),
+            };
+            drop(reply.send(result));
+        }
+        if registered {
+            self.registered.notify_waiters();
+            self.work.notify_one();
+        }
+    }
+}
+
+/// The epoch that a registration got; `None` where the state refused it.
+fn registered_epoch(outcome: &Outcome) -> Option<u64> {
+    match outcome {
+        Ok(statemachine::Response::OriginRegistered { epoch }) => Some(*epoch),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Field numbers of `Run` and `Batch`, which are written by hand so that commands and runs are
+/// copied as bytes.
+const COMMANDS: u32 = 5;
+const RUNS: u32 = 2;
+const AT_MS: u32 = 1;
+
+struct RunHead {
+    origin: u64,
+    epoch: u64,
+    first_seq: u64,
+    settled_below: u64,
+}
+
+impl RunHead {
+    fn encoded_len(&self) -> usize {
+        uint64::encoded_len(1, &self.origin)
+            + uint64::encoded_len(2, &self.epoch)
+            + uint64::encoded_len(3, &self.first_seq)
+            + uint64::encoded_len(4, &self.settled_below)
+    }
+
+    fn encode(&self, bytes: &mut impl BufMut) {
+        uint64::encode(1, &self.origin, bytes);
+        uint64::encode(2, &self.epoch, bytes);
+        uint64::encode(3, &self.first_seq, bytes);
+        uint64::encode(4, &self.settled_below, bytes);
+    }
+}
+
+fn field_len(value_bytes: usize) -> usize {
+    1 + encoded_len_varint(value_bytes as u64) + value_bytes
+}
+
+fn put_field(field: u32, value: &[u8], bytes: &mut impl BufMut) {
+    encode_key(field, WireType::LengthDelimited, bytes);
+    encode_varint(value.len() as u64, bytes);
+    bytes.put_slice(value);
+}
+
+/// A `Batch` made of runs that are encoded already.
+pub(crate) fn encode_batch(at_ms: u64, runs: &[Bytes]) -> Bytes {
+    let runs_bytes: usize = runs.iter().map(|run| field_len(run.len())).sum();
+    let mut bytes = BytesMut::with_capacity(uint64::encoded_len(AT_MS, &at_ms) + runs_bytes);
+    uint64::encode(AT_MS, &at_ms, &mut bytes);
+    for run in runs {
+        put_field(RUNS, run, &mut bytes);
+    }
+    bytes.freeze()
+}

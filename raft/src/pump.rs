@@ -1,0 +1,273 @@
+//! Moves commands towards the log: into it while this node leads, else to the node that does.
+//!
+//! One task per node. It takes what waits whenever there is room for another batch, so batches
+//! grow with load and a lone client never lingers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use openraft::impls::OneshotResponder;
+use proto::quorate::{ForwardReply, ForwardRequest, ForwardVerdict};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::engine::Engine;
+use crate::inbound::{Answer, Inbound};
+use crate::leadership::Leadership;
+use crate::peers::Peers;
+use crate::propose::{Proposer, RunBounds, encode_batch};
+use crate::types::{LeaderId, Payload};
+
+/// A leader that refuses is between two states that change within milliseconds (a lease that is
+/// not granted yet, a transfer under way).
+const REFUSED_PAUSE: Duration = Duration::from_millis(3);
+
+/// Between two attempts to open a stream to the same leader.
+const REDIAL_PAUSE: Duration = Duration::from_millis(20);
+
+pub(crate) struct Pump {
+    pub(crate) proposer: Arc<Proposer>,
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) engine: Engine,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limits: Limits,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// What a batch was made of.
+struct Sources {
+    /// Number of this node's first command in it.
+    own_first_seq: Option<u64>,
+    answers: Vec<Answer>,
+}
+
+impl Pump {
+    pub(crate) async fn run(mut self) {
+        let cancel = self.cancel.clone();
+        // Nothing in here owns state that a cancelled await could lose: slots stay in the queue
+        // until they are answered.
+        tokio::select! {
+            () = self.drive() => {}
+            () = cancel.cancelled() => {}
+        }
+        self.inbound.close();
+    }
+
+    async fn drive(&mut self) {
+        loop {
+            let leadership = *self.leadership.borrow_and_update();
+            match (leadership.mine, leadership.leader) {
+                (Some(leader_id), _) => self.lead(leader_id).await,
+                (None, Some(leader)) => self.follow(leader).await,
+                (None, None) => drop(self.leadership.changed().await),
+            }
+            if self.leadership.has_changed().is_err() {
+                return;
+            }
+            self.proposer.rewind_all();
+        }
+    }
+
+    /// Proposes until this leadership ends.
+    async fn lead(&mut self, leader_id: LeaderId) {
+        self.inbound.open();
+        let mut in_flight = FuturesUnordered::new();
+        let mut paused_until: Option<Instant> = None;
+        loop {
+            while in_flight.len() < self.limits.batches_in_flight_max && paused_until.is_none() {
+                let Some((batch, sources)) = self.next_batch() else {
+                    break;
+                };
+                let (responder, receiver) = OneshotResponder::new_pair();
+                let write = self.engine.write(Payload(batch)).with_leader(leader_id);
+                if write.responder(responder).await.is_err() {
+                    self.inbound.close();
+                    return;
+                }
+                for answer in &sources.answers {
+                    answer.appended();
+                }
+                in_flight.push(async move { (sources, receiver.await) });
+            }
+            let has_room = in_flight.len() < self.limits.batches_in_flight_max;
+            // All arms are cancel-safe: watch, notify, timer, and a stream of receivers.
+            tokio::select! {
+                changed = self.leadership.changed() => {
+                    let still_mine = self.leadership.borrow().mine == Some(leader_id);
+                    if changed.is_err() || !still_mine {
+                        break;
+                    }
+                }
+                Some((sources, result)) = in_flight.next(), if !in_flight.is_empty() => {
+                    match result {
+                        Ok(Ok(_)) => sources.answers.into_iter().for_each(Answer::applied),
+                        // Refused, or discarded with its fate unknown: the ids keep it from
+                        // taking effect twice.
+                        Ok(Err(_)) | Err(_) => {
+                            if let Some(first_seq) = sources.own_first_seq {
+                                self.proposer.rewind(first_seq);
+                            }
+                            paused_until = Some(Instant::now() + REFUSED_PAUSE);
+                        }
+                    }
+                }
+                () = self.proposer.wait_for_work(), if has_room && paused_until.is_none() => {}
+                () = sleep_until(paused_until), if paused_until.is_some() => paused_until = None,
+            }
+        }
+        // What is still in flight is told to its origins by dropping it.
+        self.inbound.close();
+    }
+
+    fn next_batch(&self) -> Option<(Bytes, Sources)> {
+        let mut room = RunBounds {
+            commands_max: self.limits.batch_commands_max,
+            bytes_max: self.limits.batch_bytes_max,
+        };
+        let mut runs = Vec::new();
+        let mut sources = Sources { own_first_seq: None, answers: Vec::new() };
+        // Where others wait, this node's clients get their share of the batch and no more.
+        let others_wait = !self.inbound.is_empty();
+        let own = if others_wait {
+            RunBounds { commands_max: room.commands_max / 2, bytes_max: room.bytes_max / 2 }
+        } else {
+            room
+        };
+        if let Some(run) = self.proposer.take_run(own) {
+            room = room.without(run.n_commands, run.bytes.len());
+            sources.own_first_seq = Some(run.first_seq);
+            runs.push(run.bytes);
+        }
+        loop {
+            // A run that is larger than a batch travels alone.
+            let bounds = if runs.is_empty() { RunBounds::NONE } else { room };
+            let Some(run) = self.inbound.pop(bounds) else {
+                break;
+            };
+            room = room.without(run.n_commands, run.bytes.len());
+            sources.answers.push(run.answer);
+            runs.push(run.bytes);
+        }
+        if runs.is_empty() {
+            return None;
+        }
+        Some((encode_batch(self.clock.unix_ms(), &runs), sources))
+    }
+
+    /// Sends to `leader` until another node leads.
+    async fn follow(&mut self, leader: u64) {
+        loop {
+            let mut leadership = self.leadership.clone();
+            let other_leader = async {
+                loop {
+                    {
+                        let now = leadership.borrow_and_update();
+                        if now.leader != Some(leader) || now.mine.is_some() {
+                            return;
+                        }
+                    }
+                    if leadership.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                // A stream that is cut off loses nothing: all that is open is sent again.
+                () = other_leader => return,
+                ended = self.stream_to(leader) => {
+                    if let Err(status) = ended {
+                        tracing::debug!(node = leader, error = %status, "forward stream ended");
+                    }
+                    tokio::time::sleep(REDIAL_PAUSE).await;
+                    self.proposer.rewind_all();
+                }
+            }
+        }
+    }
+
+    async fn stream_to(&self, leader: u64) -> Result<(), tonic::Status> {
+        let peer = self.peers.get(leader)?;
+        let window = self.limits.runs_in_flight_max;
+        let (sender, receiver) = mpsc::channel::<ForwardRequest>(window);
+        let request = peer.request(ReceiverStream::new(receiver));
+        let mut replies = peer.control().forward(request).await?.into_inner();
+        let mut unanswered = std::collections::BTreeMap::new();
+        let mut next_id = 0;
+        let mut paused_until: Option<Instant> = None;
+        let bounds = RunBounds {
+            commands_max: self.limits.batch_commands_max,
+            bytes_max: self.limits.batch_bytes_max,
+        };
+        loop {
+            while unanswered.len() < window && paused_until.is_none() {
+                let Some(run) = self.proposer.take_run(bounds) else {
+                    break;
+                };
+                next_id += 1;
+                unanswered.insert(next_id, run.first_seq);
+                let request = ForwardRequest {
+                    id: next_id,
+                    run: run.bytes,
+                    n_commands: u32::try_from(run.n_commands).unwrap_or(u32::MAX),
+                };
+                if sender.send(request).await.is_err() {
+                    return Ok(());
+                }
+            }
+            let has_room = unanswered.len() < window;
+            tokio::select! {
+                // Cancel-safe: a message is taken whole or not at all.
+                reply = replies.message() => {
+                    let Some(reply) = reply? else {
+                        return Ok(());
+                    };
+                    if self.take_verdicts(reply, &mut unanswered) {
+                        paused_until = Some(Instant::now() + REFUSED_PAUSE);
+                    }
+                }
+                () = self.proposer.wait_for_work(), if has_room && paused_until.is_none() => {}
+                () = sleep_until(paused_until), if paused_until.is_some() => paused_until = None,
+            }
+        }
+    }
+
+    /// Whether the leader refused something.
+    fn take_verdicts(
+        &self,
+        reply: ForwardReply,
+        unanswered: &mut std::collections::BTreeMap<u64, u64>,
+    ) -> bool {
+        let mut refused = false;
+        for result in reply.results {
+            let first_seq = unanswered.remove(&result.id);
+            match result.verdict() {
+                ForwardVerdict::Appended => {}
+                ForwardVerdict::Overloaded => {
+                    self.proposer.rewind(first_seq.unwrap_or(0));
+                    refused = true;
+                }
+                ForwardVerdict::NotLeader | ForwardVerdict::Unspecified => {
+                    self.proposer.rewind_all();
+                    refused = true;
+                }
+            }
+        }
+        refused
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
