@@ -180,7 +180,7 @@ fn written() -> Vec<(String, LogEntry)> {
                 }])
             } else {
                 let fence = Some(quorate::Fence { term: machine.term, node: machine.node });
-                let command = |kind| quorate::Command { fence: fence.clone(), kind: Some(kind) };
+                let command = |kind| quorate::Command { fence, kind: Some(kind) };
                 machine.settled_below = machine.next_seq.saturating_sub(2);
                 machine.entry_of(kinds.into_iter().map(command).collect())
             };
