@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod agreement;
+mod captures;
 mod commands;
 mod golden;
 mod laws;
 mod model;
 mod recorder;
 mod runner;
-mod scripts;
 mod summary;
