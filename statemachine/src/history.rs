@@ -83,7 +83,7 @@ pub fn previous(
     key: &[u8],
     revision: i64,
 ) -> Result<Option<etcd::KeyValue>, Fault> {
-    let Some(meta) = past::get(store, key, revision - 1)? else { return Ok(None) };
+    let Some(meta) = past::get(store, key, revision.saturating_sub(1))? else { return Ok(None) };
     fetch(store, meta.event_id())
 }
 

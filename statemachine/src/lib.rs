@@ -25,6 +25,7 @@ mod state;
 pub mod store;
 mod table;
 pub mod testkit;
+pub mod transplant;
 pub mod view;
 
 pub use alarm::{Alarm, AlarmKind};

@@ -12,6 +12,10 @@ pub const TXN_OPS_DEFAULT: u32 = 128;
 /// The setting's own bound.
 pub const TXN_OPS_CEILING: u32 = 65_536;
 
+/// Transactions inside transactions. A deeper one could not be decoded as part of a log entry, since
+/// the decoder bounds nesting, and would stop every node.
+pub const TXN_DEPTH_MAX: u32 = 32;
+
 /// Logical cost of a version beside its key and value, bytes; etcd's figure.
 pub const VERSION_COST_BYTES: u64 = 256;
 /// Logical cost of a lease, bytes; etcd's figure.

@@ -120,6 +120,12 @@ impl Changes {
         self.rows.push(Row { table, key_end, value_end: Some(self.arena.len()) });
     }
 
+    /// Makes room for more rows and bytes.
+    pub(crate) fn reserve(&mut self, n_rows: usize, n_bytes: usize) {
+        self.rows.reserve(n_rows);
+        self.arena.reserve(n_bytes);
+    }
+
     /// A put whose key and value are written in place; returns the value.
     pub(crate) fn put_with(
         &mut self,

@@ -93,7 +93,7 @@ pub fn lease_grant(request: &etcd::LeaseGrantRequest) -> Result<(), Rejection> {
 /// # Errors
 /// Too many operations, an operation that is wrong by itself, or two that write one key.
 pub fn txn(request: &etcd::TxnRequest, ops_max: u32) -> Result<(), Rejection> {
-    txn_shape(request, u64::from(ops_max), u64::from(ops_max))?;
+    txn_shape(request, &Budget { ops: ops_max.into(), ops_max: ops_max.into(), depth: 1 })?;
     BranchWrites::of(&request.success)?;
     BranchWrites::of(&request.failure)?;
     Ok(())
@@ -108,11 +108,24 @@ pub fn is_read_only(request: &etcd::TxnRequest) -> bool {
     })
 }
 
-fn txn_shape(request: &etcd::TxnRequest, budget: u64, limit: u64) -> Result<(), Rejection> {
+/// What a transaction may hold where it stands.
+struct Budget {
+    ops: u64,
+    ops_max: u64,
+    depth: u32,
+}
+
+fn txn_shape(request: &etcd::TxnRequest, budget: &Budget) -> Result<(), Rejection> {
+    if budget.depth > limits::TXN_DEPTH_MAX {
+        let (given, limit) = (budget.depth.into(), limits::TXN_DEPTH_MAX.into());
+        return Err(Rejection::TooManyOperations { given, limit });
+    }
     let n_ops = request.compare.len().max(request.success.len()).max(request.failure.len()) as u64;
-    let Some(nested_budget) = budget.checked_sub(n_ops) else {
-        return Err(Rejection::TooManyOperations { given: limit - budget + n_ops, limit });
+    let Some(left) = budget.ops.checked_sub(n_ops) else {
+        let given = budget.ops_max - budget.ops + n_ops;
+        return Err(Rejection::TooManyOperations { given, limit: budget.ops_max });
     };
+    let nested = Budget { ops: left, ops_max: budget.ops_max, depth: budget.depth + 1 };
     if request.compare.iter().any(|compare| compare.key.is_empty()) {
         return Err(Rejection::EmptyKey);
     }
@@ -125,7 +138,7 @@ fn txn_shape(request: &etcd::TxnRequest, budget: u64, limit: u64) -> Result<(), 
             Some(Request::RequestRange(request)) => range(request)?,
             Some(Request::RequestPut(request)) => put(request)?,
             Some(Request::RequestDeleteRange(request)) => delete_range(request)?,
-            Some(Request::RequestTxn(nested)) => txn_shape(nested, nested_budget, limit)?,
+            Some(Request::RequestTxn(inner)) => txn_shape(inner, &nested)?,
         }
     }
     Ok(())

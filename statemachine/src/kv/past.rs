@@ -16,6 +16,9 @@ pub(crate) fn get(
     key: &[u8],
     revision: i64,
 ) -> Result<Option<KeyMeta>, Fault> {
+    if revision < 0 {
+        return Ok(None);
+    }
     let (mut start, mut end) = (Vec::new(), Vec::new());
     version::encode_prefix(key, &mut start);
     version::encode_key(key, revision.saturating_add(1), &mut end);

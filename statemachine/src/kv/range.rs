@@ -52,16 +52,23 @@ struct Filter {
 
 /// One key that is part of the response so far.
 #[derive(Clone, Debug)]
-pub(crate) struct Picked {
-    /// Empty where the stored row will tell it.
-    key: Bytes,
+struct Pick {
+    /// Place in the text of all picks; empty where the stored row will tell the key.
+    key: std::ops::Range<usize>,
     found: Found,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Picks {
+    picks: Vec<Pick>,
+    /// Keys back to back, so that picking costs no allocation a key.
+    text: Vec<u8>,
 }
 
 /// Collects the keys of a range.
 pub(crate) struct Picker<'r> {
     rules: &'r Rules,
-    picked: Vec<Picked>,
+    picked: Picks,
 }
 
 /// A range whose part of the index is copied; the rest needs no lock.
@@ -75,7 +82,7 @@ pub struct RangePlan {
 
 #[derive(Debug)]
 enum Source {
-    Newest { count: usize, picked: Vec<Picked> },
+    Newest { count: usize, picked: Picks },
     Past { key: Bytes, range_end: Bytes, revision: i64 },
 }
 
@@ -130,7 +137,7 @@ impl Filter {
 
 impl<'r> Picker<'r> {
     pub(crate) fn new(rules: &'r Rules) -> Picker<'r> {
-        Picker { rules, picked: Vec::new() }
+        Picker { rules, picked: Picks::default() }
     }
 
     /// Walks by ascending key; `Break` when there is enough.
@@ -143,11 +150,13 @@ impl<'r> Picker<'r> {
             return ControlFlow::Break(());
         }
         if self.rules.filter.accepts(&found.meta) {
-            let is_needed = self.rules.keys_only || found.value.is_some();
-            let key = if is_needed { Bytes::copy_from_slice(key) } else { Bytes::new() };
-            self.picked.push(Picked { key, found });
+            let start = self.picked.text.len();
+            if self.rules.keys_only || found.value.is_some() {
+                self.picked.text.extend_from_slice(key);
+            }
+            self.picked.picks.push(Pick { key: start..self.picked.text.len(), found });
         }
-        if self.picked.len() < self.rules.picks_max(walking) {
+        if self.picked.picks.len() < self.rules.picks_max(walking) {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())
@@ -163,7 +172,7 @@ impl<'r> Picker<'r> {
     ) -> Result<etcd::RangeResponse, Fault> {
         let mut picked = self.picked;
         if self.rules.order == Order::Reverse {
-            picked.reverse();
+            picked.picks.reverse();
         }
         respond(self.rules, picked, count, revision, store)
     }
@@ -171,15 +180,17 @@ impl<'r> Picker<'r> {
 
 fn respond(
     rules: &Rules,
-    mut picked: Vec<Picked>,
+    picked: Picks,
     count: usize,
     revision: i64,
     store: &dyn StateRead,
 ) -> Result<etcd::RangeResponse, Fault> {
-    let more = rules.limit != 0 && picked.len() > rules.limit;
+    let Picks { mut picks, text } = picked;
+    let text = Bytes::from(text);
+    let more = rules.limit != 0 && picks.len() > rules.limit;
     let limit = if rules.limit == 0 { usize::MAX } else { rules.limit };
     let kvs = if let Order::Sorted { by: SortTarget::Value, descending } = rules.order {
-        let mut kvs = fetch(&picked, false, store)?;
+        let mut kvs = fetch(&picks, &text, false, store)?;
         kvs.sort_by(|left, right| directed(left.value.cmp(&right.value), descending));
         kvs.truncate(limit);
         if rules.keys_only {
@@ -188,10 +199,10 @@ fn respond(
         kvs
     } else {
         if let Order::Sorted { by, descending } = rules.order {
-            sort(&mut picked, by, descending);
+            sort(&mut picks, by, descending);
         }
-        picked.truncate(limit);
-        fetch(&picked, rules.keys_only, store)?
+        picks.truncate(limit);
+        fetch(&picks, &text, rules.keys_only, store)?
     };
     Ok(etcd::RangeResponse {
         header: Response::header(revision),
@@ -206,34 +217,35 @@ fn directed(order: std::cmp::Ordering, descending: bool) -> std::cmp::Ordering {
 }
 
 /// By what the index knows; equal ones stay in key order.
-fn sort(picked: &mut [Picked], by: SortTarget, descending: bool) {
-    let number = |pick: &Picked| match by {
+fn sort(picks: &mut [Pick], by: SortTarget, descending: bool) {
+    let number = |pick: &Pick| match by {
         SortTarget::Version => pick.found.meta.version,
         SortTarget::Create => pick.found.meta.create_revision,
         SortTarget::Mod => pick.found.meta.mod_revision,
         SortTarget::Key | SortTarget::Value => 0,
     };
-    picked.sort_by(|left, right| directed(number(left).cmp(&number(right)), descending));
+    picks.sort_by(|left, right| directed(number(left).cmp(&number(right)), descending));
 }
 
 fn fetch(
-    picked: &[Picked],
+    picks: &[Pick],
+    text: &Bytes,
     keys_only: bool,
     store: &dyn StateRead,
 ) -> Result<Vec<etcd::KeyValue>, Fault> {
+    let pair =
+        |pick: &Pick, value| key_value(text.slice(pick.key.clone()), &pick.found.meta, value);
     if keys_only {
-        let pair = |pick: &Picked| key_value(pick.key.clone(), &pick.found.meta, Bytes::new());
-        return Ok(picked.iter().map(pair).collect());
+        return Ok(picks.iter().map(|pick| pair(pick, Bytes::new())).collect());
     }
-    let stored = picked.iter().filter(|pick| pick.found.value.is_none());
-    let mut stored =
-        history::pairs(store, &stored.map(|pick| pick.found.meta.event_id()).collect::<Vec<_>>())?
-            .into_iter();
-    let pair = |pick: &Picked| match &pick.found.value {
-        Some(value) => key_value(pick.key.clone(), &pick.found.meta, value.clone()),
+    let stored = picks.iter().filter(|pick| pick.found.value.is_none());
+    let stored: Vec<_> = stored.map(|pick| pick.found.meta.event_id()).collect();
+    let mut stored = history::pairs(store, &stored)?.into_iter();
+    let fetched = picks.iter().map(|pick| match &pick.found.value {
+        Some(value) => pair(pick, value.clone()),
         None => stored.next().expect("one pair for each that was asked"),
-    };
-    Ok(picked.iter().map(pair).collect())
+    });
+    Ok(fetched.collect())
 }
 
 /// The revision to read, `None` for the newest.
@@ -294,7 +306,7 @@ impl RangePlan {
     pub fn n_rows(&self) -> Option<usize> {
         match &self.source {
             Source::Newest { .. } if self.rules.keys_only => Some(0),
-            Source::Newest { picked, .. } => Some(picked.len()),
+            Source::Newest { picked, .. } => Some(picked.picks.len()),
             Source::Past { .. } => None,
         }
     }

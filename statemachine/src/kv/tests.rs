@@ -3,6 +3,7 @@ use proto::etcd;
 use proto::etcd::request_op::Request;
 use proto::quorate::command::Kind;
 
+use crate::limits;
 use crate::response::Rejection;
 use crate::testkit::Machine;
 use crate::testkit::script::command;
@@ -517,6 +518,16 @@ fn shapes_are_refused_whatever_the_state() {
     assert_eq!(
         run(txn(vec![nested(128)])),
         Err(Rejection::TooManyOperations { given: 129, limit: 128 })
+    );
+    // Nesting is bounded by what a log entry can hold.
+    let deep = |depth: u32| {
+        let nest = |inner, _| txn(vec![op(Some(Request::RequestTxn(inner)))]);
+        (1..depth).fold(txn(vec![put("deep")]), nest)
+    };
+    assert_eq!(run(deep(limits::TXN_DEPTH_MAX)), Ok(()));
+    assert_eq!(
+        run(deep(limits::TXN_DEPTH_MAX + 1)),
+        Err(Rejection::TooManyOperations { given: 33, limit: 32 })
     );
     assert_eq!(run(txn(vec![put("")])), Err(Rejection::EmptyKey));
     assert_eq!(run(txn(vec![op(None)])), Err(Rejection::EmptyOperation));

@@ -26,6 +26,9 @@ use crate::store::{Changes, Fault, StateRead, Table};
 use crate::view::Views;
 use crate::{history, table};
 
+/// What the rows of a put hold beside its key and value, about.
+const ROWS_BESIDE_BYTES: usize = 128;
+
 /// A committed log entry that holds commands.
 #[derive(Clone, Debug)]
 pub struct LogEntry {
@@ -378,6 +381,13 @@ impl<'a> Chunk<'a> {
         let batch = quorate::Batch::decode(entry.batch.clone()).map_err(|error| {
             Fault::Invariant(format!("batch of entry {index} cannot be decoded: {error}"))
         })?;
+        let n_commands: usize = batch.runs.iter().map(|run| run.commands.len()).sum();
+        self.changes.reserve(
+            n_commands * 2 + batch.runs.len() * 2,
+            entry.batch.len() * 2 + n_commands * ROWS_BESIDE_BYTES,
+        );
+        self.events.reserve(n_commands);
+        self.outcomes.reserve(n_commands);
         let mark = self.changes.mark();
         self.counters.last_index = index;
         self.counters.at_ms = self.counters.at_ms.max(batch.at_ms);
@@ -417,7 +427,6 @@ impl<'a> Chunk<'a> {
         }
         let mut kept = outcomes::Writer::default();
         let mut kept_from = run.first_seq;
-        self.outcomes.reserve(run.commands.len());
         for (nth, command) in (0_u64..).zip(run.commands) {
             let seq = run.first_seq.wrapping_add(nth);
             let id = RequestId { origin: node, epoch: run.epoch, seq };
