@@ -51,6 +51,7 @@ pub use metrics::Metrics;
 pub use node::{Consistency, Node, PeerHandler};
 pub use propose::Committed;
 pub use retention::RetentionPolicy;
+pub use rocks::Pinned;
 pub use status::{LogIdView, Member, NodeState, PeerProgress, Role, Status};
 pub use tenure::Tenure;
 pub use types::{Endpoints, NodeMeta};

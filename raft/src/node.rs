@@ -227,6 +227,11 @@ impl Node {
         }
     }
 
+    /// The state as this node has it now, ready or not.
+    pub fn local_view(&self) -> View {
+        self.inner.storage.state.view()
+    }
+
     /// Resolves when a quorum confirmed this node's leadership in a round that began after the
     /// call.
     ///
