@@ -3,6 +3,10 @@
 #![allow(dead_code, reason = "the pieces are put together when raft's node lands")]
 
 pub mod cli;
+pub mod duty;
+pub mod lease_clock;
+pub mod rpc;
+pub mod watch_hub;
 
 mod admin;
 mod app;

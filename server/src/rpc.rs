@@ -1,0 +1,5 @@
+//! What clients and peers can call: one module a protocol.
+
+pub mod etcd;
+pub mod leader;
+pub mod peer;

@@ -1,0 +1,155 @@
+//! The etcd v3 API, the same on every node.
+//!
+//! Writes go through the log from wherever they arrive; linearizable reads take a barrier and are
+//! served here; serializable reads and watches come from what this node has applied. Wire types
+//! and etcd's texts stay in this module.
+
+mod auth;
+mod call;
+mod check;
+mod cluster;
+mod error;
+mod gate;
+mod header;
+mod health;
+mod kv;
+mod lease;
+mod limits;
+mod maintenance;
+mod reflection;
+mod watch;
+
+use std::sync::Arc;
+
+use proto::{etcd, quorate};
+use raft::{Consistency, Node, View};
+use statemachine::{Rejection, Response};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use crate::lease_clock::Leases;
+use crate::watch_hub::WatchHub;
+use call::Deadline;
+use error::EtcdError;
+use header::Headers;
+
+pub use limits::EtcdLimits;
+
+/// The etcd API of one node, shared by its services.
+pub struct Etcd {
+    node: Node,
+    limits: EtcdLimits,
+    headers: Headers,
+    hub: Arc<WatchHub>,
+    leases: Arc<Leases>,
+    large_reads: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Etcd {
+    /// Starts what the services need in the background; it ends with `stop`.
+    pub fn start(
+        node: Node,
+        limits: EtcdLimits,
+        leases: Arc<Leases>,
+        stop: CancellationToken,
+    ) -> Arc<Etcd> {
+        Arc::new(Etcd {
+            headers: Headers::new(node.status()),
+            hub: WatchHub::start(node.clone(), Arc::clone(&leases), &limits, stop.clone()),
+            leases,
+            large_reads: Arc::new(Semaphore::new(limits.large_reads_max.max(1))),
+            node,
+            limits,
+            stop,
+        })
+    }
+
+    pub fn hub(&self) -> &Arc<WatchHub> {
+        &self.hub
+    }
+
+    /// All etcd services, gRPC health and reflection.
+    pub fn routes(self: &Arc<Self>) -> tonic::service::Routes {
+        let receive_max = self.limits.message_bytes_max();
+        /// Wraps a generated server with this API's bounds on messages.
+        macro_rules! bounded {
+            ($server:expr) => {
+                gate::Gate::new(
+                    $server
+                        .max_decoding_message_size(receive_max)
+                        .max_encoding_message_size(usize::MAX),
+                    receive_max,
+                )
+            };
+        }
+        let api = || Arc::clone(self);
+        let mut routes = tonic::service::Routes::builder();
+        routes
+            .add_service(bounded!(etcd::kv_server::KvServer::new(kv::Kv(api()))))
+            .add_service(gate::Gate::new(watch::WatchServer::new(api(), receive_max), receive_max))
+            .add_service(bounded!(etcd::lease_server::LeaseServer::new(lease::Lease(api()))))
+            .add_service(bounded!(etcd::cluster_server::ClusterServer::new(
+                cluster::Cluster(api())
+            )))
+            .add_service(bounded!(etcd::maintenance_server::MaintenanceServer::new(
+                maintenance::Maintenance(api())
+            )))
+            .add_service(bounded!(etcd::auth_server::AuthServer::new(auth::Auth(api()))))
+            .add_service(health::service(self))
+            .add_service(reflection::service());
+        routes.routes()
+    }
+
+    /// Reads what the call brings along, and refuses it where it demands a leader and there is
+    /// none.
+    fn admit(&self, metadata: &MetadataMap) -> Result<Deadline, Status> {
+        if call::requires_leader(metadata) && !self.headers.has_leader() {
+            return Err(EtcdError::NoLeader.into());
+        }
+        Ok(Deadline::of(metadata, self.limits.request_timeout))
+    }
+
+    /// Runs a command through the log.
+    async fn propose(
+        &self,
+        kind: quorate::command::Kind,
+        deadline: Deadline,
+    ) -> Result<Response, Status> {
+        let command = quorate::Command { fence: None, kind: Some(kind) };
+        let committed = self
+            .node
+            .propose(command, deadline.at)
+            .await
+            .map_err(|error| error::propose(&error, &deadline))?;
+        committed.outcome.map_err(|rejection: Rejection| error::rejection(&rejection))
+    }
+
+    async fn view(&self, consistency: Consistency, deadline: Deadline) -> Result<View, Status> {
+        self.node
+            .view(consistency, deadline.at)
+            .await
+            .map_err(|error| error::read(&error, &deadline))
+    }
+
+    /// # Errors
+    /// Where the request is larger than the limit, whatever part of it makes it so.
+    fn check_size(&self, message: &impl prost::Message) -> Result<(), Status> {
+        let size_bytes = message.encoded_len();
+        let limit_bytes = self.limits.request_bytes_max;
+        if size_bytes <= limit_bytes {
+            return Ok(());
+        }
+        Err(EtcdError::RequestTooLarge.with_detail(&format!(
+            "the request has {size_bytes} bytes, the limit is {limit_bytes}: split it"
+        )))
+    }
+}
+
+/// The outcome is of another kind than the command: the two tables disagree.
+fn mismatch(response: &Response) -> Status {
+    tracing::error!(?response, "outcome of another command");
+    Status::internal("etcdserver: outcome of another command")
+}

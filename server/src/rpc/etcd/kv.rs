@@ -1,0 +1,153 @@
+//! KV: range, put, delete range, transactions, compaction.
+
+use std::sync::Arc;
+
+use proto::etcd;
+use proto::etcd::kv_server;
+use proto::quorate::command::Kind;
+use raft::{Consistency, Pinned, View};
+use statemachine::{Fault, Response as Outcome};
+use tonic::{Request, Response, Status};
+
+use super::{Etcd, check, error, mismatch};
+use crate::tasks;
+
+/// Reads of more rows go to the blocking pool.
+const INLINE_ROWS_MAX: usize = 16;
+
+pub(super) struct Kv(pub(super) Arc<Etcd>);
+
+#[tonic::async_trait]
+impl kv_server::Kv for Kv {
+    async fn range(
+        &self,
+        request: Request<etcd::RangeRequest>,
+    ) -> Result<Response<etcd::RangeResponse>, Status> {
+        let deadline = self.0.admit(request.metadata())?;
+        let request = request.into_inner();
+        check::range(&request)?;
+        let view = self.0.view(consistency(request.serializable), deadline).await?;
+        let (plan, store) = view.pin(|state| state.plan_range(&request));
+        let plan = plan.map_err(|rejection| error::rejection(&rejection))?;
+        let inline = plan.n_rows() <= INLINE_ROWS_MAX;
+        let read = move |store: &Pinned| plan.fetch(store);
+        let mut response =
+            if inline { read(&store) } else { self.0.read_off_thread(store, read).await? }
+                .map_err(|fault| error::fault(&fault))?;
+        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        Ok(Response::new(response))
+    }
+
+    async fn put(
+        &self,
+        request: Request<etcd::PutRequest>,
+    ) -> Result<Response<etcd::PutResponse>, Status> {
+        let deadline = self.0.admit(request.metadata())?;
+        let request = request.into_inner();
+        check::put(&request)?;
+        self.0.check_size(&request)?;
+        match self.0.propose(Kind::Put(request), deadline).await? {
+            Outcome::Put(mut response) => {
+                response.header = Some(self.0.headers.complete(response.header.as_ref()));
+                Ok(Response::new(response))
+            }
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<etcd::DeleteRangeRequest>,
+    ) -> Result<Response<etcd::DeleteRangeResponse>, Status> {
+        let deadline = self.0.admit(request.metadata())?;
+        let request = request.into_inner();
+        check::delete_range(&request)?;
+        self.0.check_size(&request)?;
+        match self.0.propose(Kind::DeleteRange(request), deadline).await? {
+            Outcome::DeleteRange(mut response) => {
+                response.header = Some(self.0.headers.complete(response.header.as_ref()));
+                Ok(Response::new(response))
+            }
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    async fn txn(
+        &self,
+        request: Request<etcd::TxnRequest>,
+    ) -> Result<Response<etcd::TxnResponse>, Status> {
+        let deadline = self.0.admit(request.metadata())?;
+        let request = request.into_inner();
+        check::txn(&request, self.0.limits.txn_ops_max)?;
+        if check::is_read_only(&request) {
+            let consistency = consistency(check::is_serializable(&request));
+            let view = self.0.view(consistency, deadline).await?;
+            return self.0.read_txn(&view, &request).await.map(Response::new);
+        }
+        self.0.check_size(&request)?;
+        match self.0.propose(Kind::Txn(request), deadline).await? {
+            Outcome::Txn(mut response) => {
+                response.header = Some(self.0.headers.complete(response.header.as_ref()));
+                Ok(Response::new(response))
+            }
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// With `physical` the answer does not wait until the old rows are gone from disk: they go in
+    /// the background and cannot be read any more from here on.
+    async fn compact(
+        &self,
+        request: Request<etcd::CompactionRequest>,
+    ) -> Result<Response<etcd::CompactionResponse>, Status> {
+        let deadline = self.0.admit(request.metadata())?;
+        match self.0.propose(Kind::Compact(request.into_inner()), deadline).await? {
+            Outcome::Compact(mut response) => {
+                response.header = Some(self.0.headers.complete(response.header.as_ref()));
+                Ok(Response::new(response))
+            }
+            other => Err(mismatch(&other)),
+        }
+    }
+}
+
+fn consistency(serializable: bool) -> Consistency {
+    if serializable { Consistency::Local } else { Consistency::Linearizable }
+}
+
+impl Etcd {
+    async fn read_txn(
+        &self,
+        view: &View,
+        request: &etcd::TxnRequest,
+    ) -> Result<etcd::TxnResponse, Status> {
+        let (plan, store) = view.pin(|state| state.plan_txn(request));
+        let plan = plan.map_err(|rejection| error::rejection(&rejection))?;
+        let inline = plan.n_rows() <= INLINE_ROWS_MAX;
+        let read = move |store: &Pinned| plan.fetch(store);
+        let outcome = if inline { read(&store) } else { self.read_off_thread(store, read).await? };
+        let mut response = outcome
+            .map_err(|fault| error::fault(&fault))?
+            .map_err(|rejection| error::rejection(&rejection))?;
+        response.header = Some(self.headers.complete(response.header.as_ref()));
+        Ok(response)
+    }
+
+    /// A read that is too long for the threads that serve calls; few run at once.
+    pub(super) async fn read_off_thread<T: Send + 'static>(
+        &self,
+        store: Pinned,
+        read: impl FnOnce(&Pinned) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<Result<T, Fault>, Status> {
+        let permit = Arc::clone(&self.large_reads)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
+        tasks::spawn_blocking(move || {
+            let _permit = permit;
+            read(&store)
+        })
+        .await
+        .map_err(|error| Status::internal(format!("etcdserver: read: {error}")))
+    }
+}

@@ -1,0 +1,201 @@
+//! Maintenance: status, alarms, hashes, transfer of leadership.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use proto::etcd;
+use proto::etcd::maintenance_server;
+use proto::quorate::command::Kind;
+use raft::Consistency;
+use statemachine::{Response as Outcome, State};
+use tonic::{Request, Response, Status};
+
+use super::error::{self, EtcdError};
+use super::{Etcd, mismatch};
+
+/// The etcd version that this API follows. Clients parse it to tell what a server can do.
+pub(crate) const ETCD_VERSION: &str = "3.5.21";
+
+pub(super) struct Maintenance(pub(super) Arc<Etcd>);
+
+#[tonic::async_trait]
+impl maintenance_server::Maintenance for Maintenance {
+    async fn alarm(
+        &self,
+        request: Request<etcd::AlarmRequest>,
+    ) -> Result<Response<etcd::AlarmResponse>, Status> {
+        let deadline = self.0.admit(request.metadata())?;
+        let request = request.into_inner();
+        if request.action == i32::from(etcd::alarm_request::AlarmAction::Get) {
+            let view = self.0.view(Consistency::Local, deadline).await?;
+            let (revision, alarms) = view.read(|state| (state.revision(), alarms(state)));
+            let wanted = request.alarm;
+            let any = i32::from(etcd::AlarmType::None);
+            let alarms =
+                alarms.into_iter().filter(|alarm| wanted == any || alarm.alarm == wanted).collect();
+            let header = Some(self.0.headers.at(revision));
+            return Ok(Response::new(etcd::AlarmResponse { header, alarms }));
+        }
+        match self.0.propose(Kind::Alarm(request), deadline).await? {
+            Outcome::Alarm(mut response) => {
+                response.header = Some(self.0.headers.complete(response.header.as_ref()));
+                Ok(Response::new(response))
+            }
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    async fn status(
+        &self,
+        _: Request<etcd::StatusRequest>,
+    ) -> Result<Response<etcd::StatusResponse>, Status> {
+        let (revision, alarms, logical_bytes, quota_bytes) =
+            self.0.node.local_view().read(|state| {
+                (
+                    state.revision(),
+                    alarms(state),
+                    state.logical_bytes(),
+                    state.settings().quota_bytes,
+                )
+            });
+        let header = Some(self.0.headers.at(revision));
+        let status = self.0.headers.status();
+        let mut errors: Vec<String> = Vec::new();
+        if status.leader.is_none() {
+            errors.push(EtcdError::NoLeader.text().to_owned());
+        }
+        errors.extend(alarms.iter().map(|alarm| {
+            let kind = etcd::AlarmType::try_from(alarm.alarm).unwrap_or(etcd::AlarmType::None);
+            format!("memberID:{} alarm:{} ", alarm.member_id, kind.as_str_name())
+        }));
+        let is_voter = status.member(status.node).is_none_or(|member| member.voter);
+        let in_use = i64::try_from(logical_bytes).unwrap_or(i64::MAX);
+        Ok(Response::new(etcd::StatusResponse {
+            header,
+            version: ETCD_VERSION.to_owned(),
+            db_size: in_use,
+            db_size_in_use: in_use,
+            db_size_quota: i64::try_from(quota_bytes).unwrap_or(i64::MAX),
+            leader: status.leader.as_ref().map_or(0, |leader| leader.id),
+            raft_index: status.committed_index,
+            raft_term: status.term,
+            raft_applied_index: status.applied.index,
+            errors,
+            is_learner: !is_voter,
+            storage_version: "3.5.0".to_owned(),
+            downgrade_info: None,
+        }))
+    }
+
+    async fn defragment(
+        &self,
+        _: Request<etcd::DefragmentRequest>,
+    ) -> Result<Response<etcd::DefragmentResponse>, Status> {
+        tracing::info!("defragment asked for: nothing to do, the store compacts itself");
+        Ok(Response::new(etcd::DefragmentResponse { header: None }))
+    }
+
+    async fn hash(
+        &self,
+        _: Request<etcd::HashRequest>,
+    ) -> Result<Response<etcd::HashResponse>, Status> {
+        Err(Status::unimplemented(
+            "etcdserver: Hash covers a store that is not kept here: use HashKV",
+        ))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<etcd::HashKvRequest>,
+    ) -> Result<Response<etcd::HashKvResponse>, Status> {
+        let deadline = self.0.admit(request.metadata())?;
+        let wanted = request.into_inner().revision;
+        let view = self.0.view(Consistency::Local, deadline).await?;
+        let ((revision, compacted), store) =
+            view.pin(|state| (state.revision(), state.compacted_revision()));
+        let at = if wanted <= 0 { revision } else { wanted };
+        if at > revision {
+            return Err(EtcdError::FutureRevision
+                .with_detail(&format!("revision {at} was asked for, the newest is {revision}")));
+        }
+        if at < compacted {
+            return Err(EtcdError::Compacted
+                .with_detail(&format!("revision {at} was asked for, the oldest is {compacted}")));
+        }
+        let hash = self
+            .0
+            .read_off_thread(store, move |store| {
+                statemachine::digest::hash_kv(store, compacted, at)
+            })
+            .await?
+            .map_err(|fault| error::fault(&fault))?;
+        Ok(Response::new(etcd::HashKvResponse {
+            header: Some(self.0.headers.at(revision)),
+            hash: fold(hash.hash),
+            // As etcd says it where nothing was compacted.
+            compact_revision: if compacted == 0 { -1 } else { compacted },
+            hash_revision: at,
+        }))
+    }
+
+    type SnapshotStream = SnapshotStream;
+
+    async fn snapshot(
+        &self,
+        _: Request<etcd::SnapshotRequest>,
+    ) -> Result<Response<SnapshotStream>, Status> {
+        Err(Status::unimplemented(
+            "etcdserver: snapshots are not bbolt files here: use `quorate backup save FILE`",
+        ))
+    }
+
+    async fn move_leader(
+        &self,
+        request: Request<etcd::MoveLeaderRequest>,
+    ) -> Result<Response<etcd::MoveLeaderResponse>, Status> {
+        let deadline = self.0.admit(request.metadata())?;
+        let target = request.into_inner().target_id;
+        let (is_leader, is_voter, leads_already) = {
+            let status = self.0.headers.status();
+            let is_voter = status.member(target).is_some_and(|member| member.voter);
+            (status.is_leader(), is_voter, status.leader.as_ref().is_some_and(|l| l.id == target))
+        };
+        if !is_leader {
+            return Err(EtcdError::NotLeader.into());
+        }
+        if !is_voter {
+            return Err(EtcdError::BadTransferee
+                .with_detail(&format!("no voting member has id {target:x}")));
+        }
+        if !leads_already {
+            self.0
+                .node
+                .transfer_leader(Some(target), deadline.at)
+                .await
+                .map_err(|error| error::membership(&error))?;
+        }
+        Ok(Response::new(etcd::MoveLeaderResponse { header: None }))
+    }
+
+    async fn downgrade(
+        &self,
+        _: Request<etcd::DowngradeRequest>,
+    ) -> Result<Response<etcd::DowngradeResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: there is no etcd version to downgrade to"))
+    }
+}
+
+fn alarms(state: &State) -> Vec<etcd::AlarmMember> {
+    state.alarms().map(statemachine::Alarm::to_wire).collect()
+}
+
+/// The hash in the width that the API has room for.
+fn fold(hash: u128) -> u32 {
+    let bytes = hash.to_le_bytes();
+    bytes.chunks_exact(4).fold(0, |folded, chunk| {
+        folded ^ u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]])
+    })
+}
+
+type SnapshotStream = Pin<Box<dyn Stream<Item = Result<etcd::SnapshotResponse, Status>> + Send>>;

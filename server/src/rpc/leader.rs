@@ -1,0 +1,85 @@
+//! The refusal of a node that does not lead: names the one that does, for clients of any language.
+
+use prost::Message;
+use proto::quorate;
+use raft::LeaderHint;
+use tonic::{Code, Status};
+
+/// Metadata key with `host:port` of the leader's client listener.
+pub const LEADER_METADATA: &str = "quorate-leader";
+
+/// Type of the detail message, as `google.protobuf.Any` names it.
+const DETAIL_TYPE: &str = "type.googleapis.com/quorate.v1.NotLeader";
+
+/// `google.rpc.Status`, as gRPC carries it in the details of an error.
+#[derive(Clone, PartialEq, Message)]
+struct RichStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// Refuses a call that only the leader may answer. `endpoint` picks the listener that the caller
+/// should go to.
+pub fn not_leader(leader: Option<&LeaderHint>, endpoint: impl Fn(&LeaderHint) -> &str) -> Status {
+    let address = leader.map(endpoint).unwrap_or_default();
+    let message = match leader {
+        Some(leader) => format!("not leader: ask {} at {address}", leader.meta.name),
+        None => "not leader: no leader is known, try again".to_owned(),
+    };
+    let detail = quorate::NotLeader {
+        leader: address.to_owned(),
+        node: leader.map_or(0, |leader| leader.id),
+        name: leader.map(|leader| leader.meta.name.clone()).unwrap_or_default(),
+    };
+    let rich = RichStatus {
+        code: Code::Unavailable.into(),
+        message: message.clone(),
+        details: vec![Any { type_url: DETAIL_TYPE.to_owned(), value: detail.encode_to_vec() }],
+    };
+    let details = rich.encode_to_vec().into();
+    let mut status = Status::with_details(Code::Unavailable, message, details);
+    if let Ok(value) = address.parse()
+        && !address.is_empty()
+    {
+        status.metadata_mut().insert(LEADER_METADATA, value);
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::{Endpoints, NodeMeta};
+
+    use super::*;
+
+    #[test]
+    fn the_refusal_names_the_leader_in_metadata_and_details() {
+        let endpoints = Endpoints { client: "10.0.0.2:2379".to_owned(), ..Default::default() };
+        let hint = LeaderHint { id: 7, meta: NodeMeta { name: "n2".to_owned(), endpoints } };
+        let status = not_leader(Some(&hint), |leader| leader.meta.endpoints.client.as_str());
+        assert_eq!(status.metadata().get(LEADER_METADATA).unwrap(), "10.0.0.2:2379");
+        let rich = RichStatus::decode(status.details()).unwrap();
+        let detail = quorate::NotLeader::decode(rich.details[0].value.as_slice()).unwrap();
+        assert_eq!((detail.leader.as_str(), detail.node), ("10.0.0.2:2379", 7));
+    }
+
+    #[test]
+    fn without_a_leader_nobody_is_named() {
+        let status = not_leader(None, |leader| leader.meta.endpoints.client.as_str());
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.metadata().get(LEADER_METADATA).is_none());
+    }
+}

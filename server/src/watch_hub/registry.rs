@@ -1,0 +1,303 @@
+//! Who watches what: the part of the hub that lives under its lock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use proto::etcd;
+
+use super::batch::Batch;
+use super::index::RangeIndex;
+use super::range::KeyRange;
+use super::stream::{Full, Outgoing, StreamQueue};
+use super::watcher::{Form, Watcher};
+
+/// Watchers of one range, by the form in which they take events.
+type Interest = BTreeMap<Form, Members>;
+/// By stream and watch id.
+type Members = BTreeMap<(u64, i64), Arc<Watcher>>;
+
+pub(super) struct Registry {
+    /// Every event up to here was handed to the watchers in sync.
+    revision: i64,
+    streams: HashMap<u64, Stream>,
+    pub(super) index: RangeIndex<Interest>,
+    n_watchers: usize,
+}
+
+struct Stream {
+    queue: Arc<StreamQueue>,
+    watchers: BTreeMap<i64, Arc<Watcher>>,
+    next_watch_id: i64,
+}
+
+pub(super) enum Joined {
+    InSync,
+    /// Needs history first.
+    Behind(Arc<Watcher>),
+    Refused,
+}
+
+impl Registry {
+    pub(super) fn new(revision: i64) -> Registry {
+        Registry { revision, streams: HashMap::new(), index: RangeIndex::default(), n_watchers: 0 }
+    }
+
+    pub(super) fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    pub(super) fn set_revision(&mut self, revision: i64) {
+        self.revision = self.revision.max(revision);
+    }
+
+    pub(super) fn n_watchers(&self) -> usize {
+        self.n_watchers
+    }
+
+    pub(super) fn n_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    pub(super) fn open(&mut self, queue: Arc<StreamQueue>) {
+        let stream = Stream { queue, watchers: BTreeMap::new(), next_watch_id: 0 };
+        self.streams.insert(stream.queue.id, stream);
+    }
+
+    pub(super) fn close(&mut self, stream: u64) {
+        let Some(stream) = self.streams.remove(&stream) else { return };
+        for watcher in stream.watchers.values() {
+            watcher.canceled.store(true, Ordering::Relaxed);
+            self.n_watchers -= 1;
+            self.leave(watcher);
+        }
+    }
+
+    pub(super) fn drain(&mut self) -> Vec<Arc<StreamQueue>> {
+        let streams: Vec<u64> = self.streams.keys().copied().collect();
+        let queues = self.streams.values().map(|stream| Arc::clone(&stream.queue)).collect();
+        streams.into_iter().for_each(|stream| self.close(stream));
+        queues
+    }
+
+    /// `applied` is the revision of this node's state, at least the hub's own.
+    pub(super) fn create(
+        &mut self,
+        stream_id: u64,
+        request: &etcd::WatchCreateRequest,
+        applied: i64,
+    ) -> Joined {
+        let current = self.revision.max(applied);
+        let Some(stream) = self.streams.get_mut(&stream_id) else { return Joined::Refused };
+        let refuse = |reason: &str| {
+            stream.queue.push_control(Outgoing::Control(etcd::WatchResponse {
+                header: Some(header(current)),
+                watch_id: -1,
+                created: true,
+                canceled: true,
+                cancel_reason: reason.to_owned(),
+                ..Default::default()
+            }));
+            Joined::Refused
+        };
+        let Ok(range) = KeyRange::of_watch(&request.key, &request.range_end) else {
+            return refuse("mvcc: watcher range is empty");
+        };
+        if request.start_revision < 0 {
+            return refuse("etcdserver: mvcc: required revision has been compacted");
+        }
+        if request.watch_id != 0 && stream.watchers.contains_key(&request.watch_id) {
+            return refuse("mvcc: duplicate watch ID provided on the WatchStream");
+        }
+        let id = stream.watch_id(request.watch_id);
+        let next_revision = match request.start_revision {
+            0 => current + 1,
+            start => start,
+        };
+        let watcher = Arc::new(Watcher {
+            id,
+            stream: Arc::clone(&stream.queue),
+            range,
+            form: Form::of(request),
+            fragment: request.fragment,
+            progress_notify: request.progress_notify,
+            start_revision: request.start_revision,
+            next_revision: AtomicI64::new(next_revision),
+            in_sync: AtomicBool::new(false),
+            canceled: AtomicBool::new(false),
+            sent_since_tick: AtomicBool::new(false),
+        });
+        stream.watchers.insert(id, Arc::clone(&watcher));
+        self.n_watchers += 1;
+        stream.queue.push_control(Outgoing::Control(etcd::WatchResponse {
+            header: Some(header(current)),
+            watch_id: id,
+            created: true,
+            ..Default::default()
+        }));
+        if self.join(&watcher) { Joined::InSync } else { Joined::Behind(watcher) }
+    }
+
+    /// Puts a watcher that lacks nothing into the index. False where it still lacks history; true
+    /// also where it is gone.
+    pub(super) fn join(&mut self, watcher: &Arc<Watcher>) -> bool {
+        if watcher.canceled.load(Ordering::Relaxed) {
+            return true;
+        }
+        if watcher.next_revision.load(Ordering::Relaxed) <= self.revision {
+            return false;
+        }
+        watcher.in_sync.store(true, Ordering::Relaxed);
+        self.index
+            .entry(&watcher.range, Interest::default)
+            .entry(watcher.form)
+            .or_default()
+            .insert((watcher.stream.id, watcher.id), Arc::clone(watcher));
+        true
+    }
+
+    /// Takes a watcher out of the index, if it is there.
+    fn leave(&mut self, watcher: &Watcher) {
+        if !watcher.in_sync.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let Some(interest) = self.index.get_mut(&watcher.range) else { return };
+        if let Some(members) = interest.get_mut(&watcher.form) {
+            members.remove(&(watcher.stream.id, watcher.id));
+            if members.is_empty() {
+                interest.remove(&watcher.form);
+            }
+        }
+        if interest.is_empty() {
+            self.index.remove(&watcher.range);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, stream_id: u64, watch_id: i64, applied: i64) {
+        let response = etcd::WatchResponse {
+            header: Some(header(self.revision.max(applied))),
+            watch_id,
+            canceled: true,
+            ..Default::default()
+        };
+        self.end(stream_id, watch_id, response);
+    }
+
+    /// History that the watcher needs is gone.
+    pub(super) fn cancel_compacted(&mut self, watcher: &Watcher, compacted_revision: i64) {
+        if watcher.canceled.load(Ordering::Relaxed) {
+            return;
+        }
+        let response = etcd::WatchResponse {
+            header: Some(header(0)),
+            watch_id: watcher.id,
+            canceled: true,
+            compact_revision: compacted_revision,
+            ..Default::default()
+        };
+        self.end(watcher.stream.id, watcher.id, response);
+    }
+
+    /// Ends the stream of a watcher that cannot be served any more; its client comes back.
+    pub(super) fn abandon(&mut self, watcher: &Watcher) {
+        self.close(watcher.stream.id);
+        watcher.stream.close(Some(tonic::Status::unavailable("etcdserver: server stopped")));
+    }
+
+    fn end(&mut self, stream_id: u64, watch_id: i64, response: etcd::WatchResponse) {
+        let Some(stream) = self.streams.get_mut(&stream_id) else { return };
+        let Some(watcher) = stream.watchers.remove(&watch_id) else { return };
+        self.n_watchers -= 1;
+        watcher.stream.push_cancel(&watcher, response);
+        self.leave(&watcher);
+    }
+
+    pub(super) fn progress(&self, stream_id: u64) {
+        let Some(stream) = self.streams.get(&stream_id) else { return };
+        if stream.watchers.values().all(|watcher| self.is_current(watcher)) {
+            let revision = self.revision;
+            stream.queue.push_control(Outgoing::Progress { watch_id: -1, revision });
+        }
+    }
+
+    pub(super) fn tick(&self, stream_id: u64) {
+        let Some(stream) = self.streams.get(&stream_id) else { return };
+        for watcher in stream.watchers.values().filter(|watcher| watcher.progress_notify) {
+            let sent = watcher.sent_since_tick.swap(false, Ordering::Relaxed);
+            if !sent && self.is_current(watcher) {
+                let (watch_id, revision) = (watcher.id, self.revision);
+                stream.queue.push_control(Outgoing::Progress { watch_id, revision });
+            }
+        }
+    }
+
+    /// Whether "no events up to now" is true of the watcher: it is in sync, and now is not before
+    /// its start.
+    fn is_current(&self, watcher: &Watcher) -> bool {
+        watcher.in_sync.load(Ordering::Relaxed) && watcher.start_revision <= self.revision
+    }
+
+    /// Hands one batch to the members of a form; returns those whose stream is full.
+    pub(super) fn deliver(members: &Members, batch: &Arc<Batch>, next: i64) -> Vec<Arc<Watcher>> {
+        let mut full = Vec::new();
+        for watcher in members.values() {
+            let from = watcher.next_revision.load(Ordering::Relaxed);
+            if batch.last_revision() < from {
+                continue;
+            }
+            match watcher.stream.push_events(watcher, batch, from) {
+                Ok(()) => watcher.next_revision.store(next, Ordering::Relaxed),
+                Err(Full) => full.push(Arc::clone(watcher)),
+            }
+        }
+        full
+    }
+
+    /// Makes a watcher catch up from what it got last, at the earliest from `revision`.
+    pub(super) fn fall_behind(&mut self, watcher: &Watcher, revision: i64) {
+        watcher.next_revision.fetch_max(revision, Ordering::Relaxed);
+        self.leave(watcher);
+    }
+
+    /// All watchers in sync that lack events from `revision` on, taken out of the index.
+    pub(super) fn all_behind(&mut self, revision: i64) -> Vec<Arc<Watcher>> {
+        let all: Vec<Arc<Watcher>> = self
+            .index
+            .values_mut()
+            .flat_map(|interest| interest.values())
+            .flat_map(|members| members.values().map(Arc::clone))
+            .collect();
+        for watcher in &all {
+            self.fall_behind(watcher, revision);
+        }
+        all
+    }
+
+    pub(super) fn low_water(&self) -> Option<i64> {
+        self.streams
+            .values()
+            .flat_map(|stream| stream.watchers.values())
+            .filter(|watcher| !watcher.in_sync.load(Ordering::Relaxed))
+            // One less: the value before the next event may be asked for with it.
+            .map(|watcher| watcher.next_revision.load(Ordering::Relaxed) - 1)
+            .min()
+    }
+}
+
+impl Stream {
+    /// The id that the client chose, or the next free one.
+    fn watch_id(&mut self, requested: i64) -> i64 {
+        if requested != 0 {
+            return requested;
+        }
+        while self.watchers.contains_key(&self.next_watch_id) {
+            self.next_watch_id += 1;
+        }
+        self.next_watch_id += 1;
+        self.next_watch_id - 1
+    }
+}
+
+fn header(revision: i64) -> etcd::ResponseHeader {
+    etcd::ResponseHeader { revision, ..Default::default() }
+}
