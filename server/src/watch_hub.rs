@@ -15,6 +15,8 @@ mod index;
 mod range;
 mod registry;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
 use std::sync::Arc;

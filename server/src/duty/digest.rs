@@ -44,9 +44,9 @@ enum Verdict {
 
 /// The digests that this node recorded at the log entry, in wire form.
 pub(crate) fn recorded_digest(state: &State, index: u64) -> Option<quorate::Digest> {
-    state.digest_check(index).map(|digests| quorate::Digest {
-        chain: Bytes::copy_from_slice(&digests.chain.to_be_bytes()),
-        content: Bytes::copy_from_slice(&digests.content.to_be_bytes()),
+    state.digest_check(index).map(|check| quorate::Digest {
+        chain: Bytes::copy_from_slice(&check.digests.chain.to_be_bytes()),
+        content: Bytes::copy_from_slice(&check.digests.content.to_be_bytes()),
     })
 }
 
@@ -62,13 +62,10 @@ impl DigestCheck {
         };
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
         let committed = self.node.propose_fenced(tenure, command, deadline).await?;
-        match committed.outcome? {
-            Response::DigestChecked { index } => Ok(index),
-            other => {
-                tracing::error!(response = ?other, "outcome of another command");
-                Ok(committed.index)
-            }
-        }
+        let Response::DigestChecked { index } = committed.outcome? else {
+            return Err(DutyError::Outcome);
+        };
+        Ok(index)
     }
 
     async fn collect(&self, index: u64, voters: &[u64]) -> Digests {

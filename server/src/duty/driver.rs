@@ -30,8 +30,8 @@ pub(super) enum DutyError {
     Rejected(#[from] statemachine::Rejection),
     #[error(transparent)]
     Ask(#[from] raft::AskError),
-    #[error("answer of node {node:016x} cannot be read: {reason}")]
-    Answer { node: u64, reason: String },
+    #[error("outcome of another command")]
+    Outcome,
 }
 
 /// Calls `begin` at the start of every tenure of this node.

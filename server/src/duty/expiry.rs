@@ -6,7 +6,6 @@ use std::time::Duration;
 use proto::quorate;
 use proto::quorate::command::Kind;
 use raft::{Node, Tenure};
-use statemachine::Response;
 use tokio::time::Instant;
 
 use super::DutyOptions;
@@ -57,10 +56,8 @@ impl Duty for Expiry {
             };
             let deadline = Instant::now() + PROPOSE_TIMEOUT;
             let committed = self.node.propose_fenced(tenure, command, deadline).await?;
-            match committed.outcome? {
-                Response::LeasesExpired { .. } => self.leases.forget(tenure.term, &ids),
-                other => tracing::error!(response = ?other, "outcome of another command"),
-            }
+            committed.outcome?;
+            self.leases.forget(tenure.term, &ids);
         }
         Ok(())
     }

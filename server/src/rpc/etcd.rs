@@ -6,7 +6,6 @@
 
 mod auth;
 mod call;
-mod check;
 mod cluster;
 mod error;
 mod gate;
@@ -23,7 +22,7 @@ use std::sync::Arc;
 
 use proto::{etcd, quorate};
 use raft::{Consistency, Node, View};
-use statemachine::{Rejection, Response};
+use statemachine::{Rejection, Response, Settings};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -134,6 +133,16 @@ impl Etcd {
             .map_err(|error| error::read(&error, &deadline))
     }
 
+    /// Refuses a wrong shape before it costs a round; apply would refuse it too.
+    fn check(&self, checked: Result<(), Rejection>) -> Result<(), Status> {
+        checked.map_err(|rejection| error::rejection(&rejection))
+    }
+
+    /// A replicated setting, as this node has it.
+    fn setting<T>(&self, read: impl FnOnce(&Settings) -> T) -> T {
+        self.node.local_view().read(|state| read(state.settings()))
+    }
+
     /// # Errors
     /// Where the request is larger than the limit, whatever part of it makes it so.
     fn check_size(&self, message: &impl prost::Message) -> Result<(), Status> {
@@ -149,7 +158,7 @@ impl Etcd {
 }
 
 /// The outcome is of another kind than the command: the two tables disagree.
-fn mismatch(response: &Response) -> Status {
-    tracing::error!(?response, "outcome of another command");
+fn mismatch() -> Status {
+    tracing::error!("outcome of another command");
     Status::internal("etcdserver: outcome of another command")
 }

@@ -48,10 +48,6 @@ impl BatchBuilder {
         self.marks.push(Mark { revision, end: self.bytes.len() });
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.marks.is_empty()
-    }
-
     /// `through` is at least the revision of the last event; `None` takes just that one.
     pub(crate) fn finish(self, through: Option<i64>) -> Option<Batch> {
         let last = self.marks.last()?.revision;

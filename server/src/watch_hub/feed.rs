@@ -26,7 +26,7 @@ pub(super) fn spawn(hub: &Arc<WatchHub>, mut subscription: raft::AppliedSubscrip
             match next {
                 Ok(event) => match event.as_ref() {
                     AppliedEvent::Applied(applied) => {
-                        hub.leases.note(&applied.leases);
+                        hub.leases.note(&applied.touched.leases);
                         hub.hand_out(&applied.events, applied.revision);
                     }
                     AppliedEvent::Reset { revision } => {
@@ -46,6 +46,9 @@ pub(super) fn spawn(hub: &Arc<WatchHub>, mut subscription: raft::AppliedSubscrip
     });
 }
 
+/// Looks up the pair as it was before an event.
+pub(super) type Previous<'a> = &'a mut dyn FnMut(&Event) -> Option<etcd::KeyValue>;
+
 impl WatchHub {
     /// Hands events to whom they are of interest, then counts everything up to `revision` as
     /// handed out.
@@ -58,7 +61,10 @@ impl WatchHub {
             let start = events.partition_point(|event| event.revision <= done);
             let events = &events[start..];
             if !events.is_empty() {
-                behind = distribute(&mut registry, events, revision.max(done), &self.node);
+                let mut values = PreviousValues::new(&self.node);
+                let through = revision.max(done);
+                let mut previous = |event: &Event| values.of(event);
+                behind = distribute(&mut registry, events, through, &mut previous);
             }
             for watcher in &behind {
                 registry.fall_behind(watcher, done + 1);
@@ -96,23 +102,22 @@ impl WatchHub {
 }
 
 /// Returns the watchers whose streams are full.
-fn distribute(
+pub(super) fn distribute(
     registry: &mut Registry,
     events: &[Event],
     through: i64,
-    node: &raft::Node,
+    previous: Previous<'_>,
 ) -> Vec<Arc<Watcher>> {
     let mut hits: BTreeMap<Slot, Vec<usize>> = BTreeMap::new();
     for (at, event) in events.iter().enumerate() {
         registry.index.matching(event.key(), |slot| hits.entry(slot).or_default().push(at));
     }
-    let mut previous = PreviousValues::new(node);
     let mut full = Vec::new();
     for (slot, hits) in hits {
         let Some(interest) = registry.index.value(slot) else { continue };
         for (form, members) in interest {
             let of_interest = hits.iter().map(|at| &events[*at]);
-            if let Some(batch) = encode(*form, of_interest, &mut previous) {
+            if let Some(batch) = encode(*form, of_interest, previous) {
                 full.extend(Registry::deliver(members, &Arc::new(batch), through + 1));
             }
         }
@@ -123,11 +128,11 @@ fn distribute(
 fn encode<'a>(
     form: Form,
     events: impl Iterator<Item = &'a Event>,
-    previous: &mut PreviousValues<'_>,
+    previous: Previous<'_>,
 ) -> Option<Batch> {
     let mut builder = BatchBuilder::default();
     for event in events.filter(|event| form.wants(event.kind)) {
-        let prev_kv = if form.prev_kv { previous.of(event) } else { None };
+        let prev_kv = if form.prev_kv { previous(event) } else { None };
         builder.push(event.revision, &wire(event, prev_kv));
     }
     builder.finish(None)

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use proto::etcd;
 use raft::{Node, Pinned};
-use statemachine::{Event, Fault, StateRead};
+use statemachine::history::{self, HistoryBudget};
+use statemachine::{Event, Fault};
 use tokio::sync::Semaphore;
 
 use super::batch::{Batch, BatchBuilder};
 use super::feed::wire;
 use super::watcher::Watcher;
 
-/// Revisions and bytes that one read of history takes at most; a revision is never split.
-const PAGE_REVISIONS_MAX: usize = 1_000;
-const PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// What one read of history takes at most; a revision is never split.
+const PAGE: HistoryBudget = HistoryBudget { events_max: 1_000, bytes_max: 1024 * 1024 };
 
 pub(super) struct History {
     node: Node,
@@ -54,30 +54,19 @@ fn page(node: &Node, watcher: &Watcher, from: i64) -> Result<Page, Fault> {
     if from < compacted {
         return Ok(Page::Compacted { revision: compacted });
     }
-    let page = statemachine::history::events(
-        &store,
-        from,
-        current,
-        statemachine::history::Budget {
-            revisions_max: PAGE_REVISIONS_MAX,
-            bytes_max: PAGE_BYTES_MAX,
-        },
-        &mut |key| watcher.range.contains(key),
-    )?;
+    let wants = &mut |key: &[u8]| watcher.range.contains(key);
+    let page = history::events(&store, from, current, PAGE, wants)?;
+    let through = page.next_revision - 1;
     let mut builder = BatchBuilder::default();
     for event in page.events.iter().filter(|event| watcher.form.wants(event.kind)) {
-        let prev_kv = if watcher.form.prev_kv { previous(&store, event)? } else { None };
+        let prev_kv = if watcher.form.prev_kv && !event.is_create() {
+            history::previous(&store, event.key(), event.revision)?
+        } else {
+            None
+        };
         builder.push(event.revision, &wire(event, prev_kv));
     }
-    Ok(Page::Events { batch: builder.finish(Some(page.through)), through: page.through })
-}
-
-/// The pair as it was before the event; nothing where the event creates it.
-fn previous(store: &dyn StateRead, event: &Event) -> Result<Option<etcd::KeyValue>, Fault> {
-    if event.is_create() {
-        return Ok(None);
-    }
-    statemachine::history::previous(store, event.key(), event.revision)
+    Ok(Page::Events { batch: builder.finish(Some(through)), through })
 }
 
 /// Looks up values for events that are passing, on one image taken when the first is needed.
@@ -93,8 +82,9 @@ impl<'a> PreviousValues<'a> {
 
     pub(super) fn of(&mut self, event: &Event) -> Option<etcd::KeyValue> {
         let node = self.node;
+        let replaced = event.replaced?;
         let store = self.store.get_or_insert_with(|| node.local_view().pin(|_| ()).1);
-        previous(store, event).unwrap_or_else(|fault| {
+        history::fetch(store, replaced).unwrap_or_else(|fault| {
             tracing::error!(error = %fault, "previous value cannot be read");
             None
         })

@@ -33,28 +33,17 @@ pub(crate) enum EtcdError {
     Stopped,
     Timeout,
     TimeoutLeaderLost,
-    TimeoutApply,
     UnhealthyCluster,
-    NotCapable,
     DeadlineExceeded,
-    Canceled,
     MemberNotFound,
-    MemberIdExists,
     PeerUrlExists,
     BadMemberUrls,
-    NotEnoughStarted,
     NotLearner,
-    LearnerNotReady,
-    TooManyLearners,
     NotLeader,
     BadTransferee,
     AuthNotEnabled,
-    UserEmpty,
     UserNotFound,
     RoleNotFound,
-    RoleEmpty,
-    UserExists,
-    RoleExists,
 }
 
 impl EtcdError {
@@ -69,25 +58,17 @@ impl EtcdError {
             | E::DuplicateKey
             | E::RequestTooLarge
             | E::InvalidSortOption
-            | E::BadMemberUrls
-            | E::UserEmpty
-            | E::RoleEmpty => Code::InvalidArgument,
+            | E::BadMemberUrls => Code::InvalidArgument,
             E::Compacted | E::FutureRevision | E::LeaseTtlTooLarge => Code::OutOfRange,
             E::LeaseNotFound | E::MemberNotFound => Code::NotFound,
             E::LeaseExists
-            | E::MemberIdExists
             | E::PeerUrlExists
-            | E::NotEnoughStarted
             | E::NotLearner
-            | E::LearnerNotReady
-            | E::TooManyLearners
             | E::NotLeader
             | E::BadTransferee
             | E::AuthNotEnabled
             | E::UserNotFound
-            | E::RoleNotFound
-            | E::UserExists
-            | E::RoleExists => Code::FailedPrecondition,
+            | E::RoleNotFound => Code::FailedPrecondition,
             E::NoSpace | E::TooManyRequests => Code::ResourceExhausted,
             E::Corrupt => Code::DataLoss,
             E::NoLeader
@@ -95,11 +76,8 @@ impl EtcdError {
             | E::Stopped
             | E::Timeout
             | E::TimeoutLeaderLost
-            | E::TimeoutApply
-            | E::UnhealthyCluster
-            | E::NotCapable => Code::Unavailable,
+            | E::UnhealthyCluster => Code::Unavailable,
             E::DeadlineExceeded => Code::DeadlineExceeded,
-            E::Canceled => Code::Cancelled,
         }
     }
 
@@ -129,34 +107,17 @@ impl EtcdError {
             E::TimeoutLeaderLost => {
                 "etcdserver: request timed out, possibly due to previous leader failure"
             }
-            E::TimeoutApply => {
-                "etcdserver: request timed out, waiting for the applied index took too long"
-            }
             E::UnhealthyCluster => "etcdserver: unhealthy cluster",
-            E::NotCapable => "etcdserver: not capable",
             E::DeadlineExceeded => "context deadline exceeded",
-            E::Canceled => "etcdserver: request canceled",
             E::MemberNotFound => "etcdserver: member not found",
-            E::MemberIdExists => "etcdserver: member ID already exist",
             E::PeerUrlExists => "etcdserver: Peer URLs already exists",
             E::BadMemberUrls => "etcdserver: given member URLs are invalid",
-            E::NotEnoughStarted => {
-                "etcdserver: re-configuration failed due to not enough started members"
-            }
             E::NotLearner => "etcdserver: can only promote a learner member",
-            E::LearnerNotReady => {
-                "etcdserver: can only promote a learner member which is in sync with leader"
-            }
-            E::TooManyLearners => "etcdserver: too many learner members in cluster",
             E::NotLeader => "etcdserver: not leader",
             E::BadTransferee => "etcdserver: bad leader transferee",
             E::AuthNotEnabled => "etcdserver: authentication is not enabled",
-            E::UserEmpty => "etcdserver: user name is empty",
             E::UserNotFound => "etcdserver: user name not found",
             E::RoleNotFound => "etcdserver: role name not found",
-            E::RoleEmpty => "etcdserver: role name is empty",
-            E::UserExists => "etcdserver: user name already exists",
-            E::RoleExists => "etcdserver: role name already exists",
         }
     }
 }
@@ -271,4 +232,58 @@ pub(crate) fn membership(error: &MembershipError) -> Status {
 pub(crate) fn fault(fault: &Fault) -> Status {
     tracing::error!(error = %fault, "read failed");
     EtcdError::Stopped.with_detail(&fault.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic::metadata::MetadataMap;
+
+    use super::*;
+
+    fn deadline(timeout: &str) -> Deadline {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", timeout.parse().unwrap());
+        Deadline::of(&metadata, Duration::from_secs(7))
+    }
+
+    #[test]
+    fn a_refusal_has_etcds_text_and_says_in_metadata_what_was_given() {
+        let status = rejection(&Rejection::TooManyOperations { given: 129, limit: 128 });
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "etcdserver: too many operations in txn request");
+        let detail = status.metadata().get(DETAIL).unwrap().to_str().unwrap();
+        assert_eq!(detail, "transaction has 129 operations, the limit is 128");
+    }
+
+    #[test]
+    fn codes_that_clients_act_on() {
+        for (refusal, code) in [
+            (Rejection::Compacted { requested: 1, compacted: 5 }, Code::OutOfRange),
+            (Rejection::FutureRevision { requested: 9, current: 5 }, Code::OutOfRange),
+            (Rejection::LeaseNotFound { id: 1 }, Code::NotFound),
+            (Rejection::LeaseExists { id: 1 }, Code::FailedPrecondition),
+            (Rejection::NoSpace { size_bytes: 2, quota_bytes: 1 }, Code::ResourceExhausted),
+            (Rejection::Corrupt, Code::DataLoss),
+        ] {
+            assert_eq!(rejection(&refusal).code(), code, "{refusal}");
+        }
+    }
+
+    /// A client that is told `DeadlineExceeded` sends its put again, up to a hundred times.
+    #[test]
+    fn a_write_without_an_outcome_is_unavailable_unless_the_clients_own_time_is_up() {
+        let own = propose(&ProposeError::Unknown, &deadline("0m"));
+        assert_eq!(own.code(), Code::DeadlineExceeded);
+        let waits_longer = propose(&ProposeError::Unknown, &deadline("60S"));
+        assert_eq!(waits_longer.code(), Code::Unavailable);
+        assert_eq!(waits_longer.message(), "etcdserver: request timed out");
+    }
+
+    #[test]
+    fn bytes_that_metadata_cannot_hold_do_not_break_an_answer() {
+        let status = EtcdError::DuplicateKey.with_detail("key \u{e9}\n\0 twice");
+        assert_eq!(status.metadata().get(DETAIL).unwrap(), "key ??? twice");
+    }
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use proto::etcd;
 use proto::etcd::kv_server;
+use proto::etcd::request_op::Request as Op;
 use proto::quorate::command::Kind;
 use raft::{Consistency, Pinned, View};
-use statemachine::{Fault, Response as Outcome};
+use statemachine::{Fault, Response as Outcome, check};
 use tonic::{Request, Response, Status};
 
-use super::{Etcd, check, error, mismatch};
+use super::{Etcd, error, mismatch};
 use crate::tasks;
 
 /// Reads of more rows go to the blocking pool.
@@ -25,11 +26,11 @@ impl kv_server::Kv for Kv {
     ) -> Result<Response<etcd::RangeResponse>, Status> {
         let deadline = self.0.admit(request.metadata())?;
         let request = request.into_inner();
-        check::range(&request)?;
+        self.0.check(check::range(&request))?;
         let view = self.0.view(consistency(request.serializable), deadline).await?;
         let (plan, store) = view.pin(|state| state.plan_range(&request));
         let plan = plan.map_err(|rejection| error::rejection(&rejection))?;
-        let inline = plan.n_rows() <= INLINE_ROWS_MAX;
+        let inline = plan.n_rows().is_some_and(|n_rows| n_rows <= INLINE_ROWS_MAX);
         let read = move |store: &Pinned| plan.fetch(store);
         let mut response =
             if inline { read(&store) } else { self.0.read_off_thread(store, read).await? }
@@ -44,15 +45,12 @@ impl kv_server::Kv for Kv {
     ) -> Result<Response<etcd::PutResponse>, Status> {
         let deadline = self.0.admit(request.metadata())?;
         let request = request.into_inner();
-        check::put(&request)?;
+        self.0.check(check::put(&request))?;
         self.0.check_size(&request)?;
-        match self.0.propose(Kind::Put(request), deadline).await? {
-            Outcome::Put(mut response) => {
-                response.header = Some(self.0.headers.complete(response.header.as_ref()));
-                Ok(Response::new(response))
-            }
-            other => Err(mismatch(&other)),
-        }
+        let outcome = self.0.propose(Kind::Put(request), deadline).await?;
+        let Outcome::Put(mut response) = outcome else { return Err(mismatch()) };
+        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        Ok(Response::new(response))
     }
 
     async fn delete_range(
@@ -61,15 +59,12 @@ impl kv_server::Kv for Kv {
     ) -> Result<Response<etcd::DeleteRangeResponse>, Status> {
         let deadline = self.0.admit(request.metadata())?;
         let request = request.into_inner();
-        check::delete_range(&request)?;
+        self.0.check(check::delete_range(&request))?;
         self.0.check_size(&request)?;
-        match self.0.propose(Kind::DeleteRange(request), deadline).await? {
-            Outcome::DeleteRange(mut response) => {
-                response.header = Some(self.0.headers.complete(response.header.as_ref()));
-                Ok(Response::new(response))
-            }
-            other => Err(mismatch(&other)),
-        }
+        let outcome = self.0.propose(Kind::DeleteRange(request), deadline).await?;
+        let Outcome::DeleteRange(mut response) = outcome else { return Err(mismatch()) };
+        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        Ok(Response::new(response))
     }
 
     async fn txn(
@@ -78,20 +73,18 @@ impl kv_server::Kv for Kv {
     ) -> Result<Response<etcd::TxnResponse>, Status> {
         let deadline = self.0.admit(request.metadata())?;
         let request = request.into_inner();
-        check::txn(&request, self.0.limits.txn_ops_max)?;
+        let ops_max = self.0.setting(|settings| settings.txn_ops_max);
+        self.0.check(check::txn(&request, ops_max))?;
         if check::is_read_only(&request) {
-            let consistency = consistency(check::is_serializable(&request));
+            let consistency = consistency(is_serializable(&request));
             let view = self.0.view(consistency, deadline).await?;
             return self.0.read_txn(&view, &request).await.map(Response::new);
         }
         self.0.check_size(&request)?;
-        match self.0.propose(Kind::Txn(request), deadline).await? {
-            Outcome::Txn(mut response) => {
-                response.header = Some(self.0.headers.complete(response.header.as_ref()));
-                Ok(Response::new(response))
-            }
-            other => Err(mismatch(&other)),
-        }
+        let outcome = self.0.propose(Kind::Txn(request), deadline).await?;
+        let Outcome::Txn(mut response) = outcome else { return Err(mismatch()) };
+        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        Ok(Response::new(response))
     }
 
     /// With `physical` the answer does not wait until the old rows are gone from disk: they go in
@@ -101,14 +94,29 @@ impl kv_server::Kv for Kv {
         request: Request<etcd::CompactionRequest>,
     ) -> Result<Response<etcd::CompactionResponse>, Status> {
         let deadline = self.0.admit(request.metadata())?;
-        match self.0.propose(Kind::Compact(request.into_inner()), deadline).await? {
-            Outcome::Compact(mut response) => {
-                response.header = Some(self.0.headers.complete(response.header.as_ref()));
-                Ok(Response::new(response))
-            }
-            other => Err(mismatch(&other)),
-        }
+        let outcome = self.0.propose(Kind::Compact(request.into_inner()), deadline).await?;
+        let Outcome::Compact(mut response) = outcome else { return Err(mismatch()) };
+        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        Ok(Response::new(response))
     }
+}
+
+/// Whether every read of a read-only transaction is content with what this member has.
+fn is_serializable(request: &etcd::TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|op| match &op.request {
+        Some(Op::RequestRange(range)) => range.serializable,
+        Some(Op::RequestTxn(nested)) => is_serializable(nested),
+        Some(Op::RequestPut(_) | Op::RequestDeleteRange(_)) | None => false,
+    })
+}
+
+/// Whether the work of a read-only transaction is a single key for each operation.
+fn is_of_single_keys(request: &etcd::TxnRequest) -> bool {
+    request.compare.iter().all(|compare| compare.range_end.is_empty())
+        && request.success.iter().chain(&request.failure).all(|op| {
+            matches!(&op.request, Some(Op::RequestRange(range))
+                if range.range_end.is_empty() && range.revision <= 0)
+        })
 }
 
 fn consistency(serializable: bool) -> Consistency {
@@ -123,8 +131,9 @@ impl Etcd {
     ) -> Result<etcd::TxnResponse, Status> {
         let (plan, store) = view.pin(|state| state.plan_txn(request));
         let plan = plan.map_err(|rejection| error::rejection(&rejection))?;
-        let inline = plan.n_rows() <= INLINE_ROWS_MAX;
         let read = move |store: &Pinned| plan.fetch(store);
+        let inline = request.success.len().max(request.failure.len()) <= INLINE_ROWS_MAX
+            && is_of_single_keys(request);
         let outcome = if inline { read(&store) } else { self.read_off_thread(store, read).await? };
         let mut response = outcome
             .map_err(|fault| error::fault(&fault))?

@@ -52,13 +52,10 @@ impl lease_server::Lease for Lease {
         if request.id == 0 {
             request.id = rand::rng().random_range(1..=i64::MAX);
         }
-        match self.0.propose(Kind::LeaseGrant(request), deadline).await? {
-            Outcome::LeaseGrant(mut response) => {
-                response.header = Some(self.0.headers.complete(response.header.as_ref()));
-                Ok(Response::new(response))
-            }
-            other => Err(mismatch(&other)),
-        }
+        let outcome = self.0.propose(Kind::LeaseGrant(request), deadline).await?;
+        let Outcome::LeaseGrant(mut response) = outcome else { return Err(mismatch()) };
+        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        Ok(Response::new(response))
     }
 
     async fn lease_revoke(
@@ -66,13 +63,10 @@ impl lease_server::Lease for Lease {
         request: Request<etcd::LeaseRevokeRequest>,
     ) -> Result<Response<etcd::LeaseRevokeResponse>, Status> {
         let deadline = self.0.admit(request.metadata())?;
-        match self.0.propose(Kind::LeaseRevoke(request.into_inner()), deadline).await? {
-            Outcome::LeaseRevoke(mut response) => {
-                response.header = Some(self.0.headers.complete(response.header.as_ref()));
-                Ok(Response::new(response))
-            }
-            other => Err(mismatch(&other)),
-        }
+        let outcome = self.0.propose(Kind::LeaseRevoke(request.into_inner()), deadline).await?;
+        let Outcome::LeaseRevoke(mut response) = outcome else { return Err(mismatch()) };
+        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        Ok(Response::new(response))
     }
 
     type LeaseKeepAliveStream = Answers;

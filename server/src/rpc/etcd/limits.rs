@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 /// Room that a gRPC message may take beyond the request that it carries.
-pub const MESSAGE_OVERHEAD_BYTES_MAX: usize = 512 * 1024;
+const MESSAGE_OVERHEAD_BYTES_MAX: usize = 512 * 1024;
 
 /// Bounds and periods of the etcd API. The defaults are etcd's.
 #[derive(Clone, Debug)]
 pub struct EtcdLimits {
     /// Encoded size of one request.
     pub request_bytes_max: usize,
-    /// Operations of one transaction, counted as etcd counts them.
-    pub txn_ops_max: usize,
     /// How long a request may take where the client set no deadline of its own.
     pub request_timeout: Duration,
     /// Smaller times to live are raised to this.
@@ -40,7 +38,6 @@ impl Default for EtcdLimits {
     fn default() -> Self {
         EtcdLimits {
             request_bytes_max: 1_572_864,
-            txn_ops_max: 128,
             request_timeout: Duration::from_secs(7),
             lease_ttl_s_min: 2,
             lease_ttl_s_max: 9_000_000_000,

@@ -37,13 +37,10 @@ impl maintenance_server::Maintenance for Maintenance {
             let header = Some(self.0.headers.at(revision));
             return Ok(Response::new(etcd::AlarmResponse { header, alarms }));
         }
-        match self.0.propose(Kind::Alarm(request), deadline).await? {
-            Outcome::Alarm(mut response) => {
-                response.header = Some(self.0.headers.complete(response.header.as_ref()));
-                Ok(Response::new(response))
-            }
-            other => Err(mismatch(&other)),
-        }
+        let outcome = self.0.propose(Kind::Alarm(request), deadline).await?;
+        let Outcome::Alarm(mut response) = outcome else { return Err(mismatch()) };
+        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        Ok(Response::new(response))
     }
 
     async fn status(
