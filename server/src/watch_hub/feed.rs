@@ -14,7 +14,7 @@ use super::registry::Registry;
 use super::watcher::{Form, Watcher};
 use super::{WatchHub, catch_up};
 
-pub(super) fn spawn(hub: &Arc<WatchHub>, mut subscription: raft::AppliedSubscription) {
+pub(super) fn spawn(hub: &Arc<WatchHub>, mut subscription: raft::Subscription) {
     let hub = Arc::clone(hub);
     crate::tasks::spawn("watch-feed", async move {
         loop {
@@ -29,17 +29,17 @@ pub(super) fn spawn(hub: &Arc<WatchHub>, mut subscription: raft::AppliedSubscrip
                         hub.leases.note(&applied.touched.leases);
                         hub.hand_out(&applied.events, applied.revision);
                     }
-                    AppliedEvent::Reset { revision } => {
+                    AppliedEvent::Reset { revision, .. } => {
                         hub.leases.lost();
                         hub.skip_to(*revision);
                     }
                 },
-                Err(raft::SubscriptionError::Lagged) => {
+                Err(raft::RecvError::Lagged { .. }) => {
                     hub.leases.lost();
                     let revision = hub.applied_revision();
                     hub.skip_to(revision);
                 }
-                Err(raft::SubscriptionError::Closed) => break,
+                Err(raft::RecvError::Closed) => break,
             }
         }
         hub.end_all();
