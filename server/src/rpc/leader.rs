@@ -5,11 +5,8 @@ use proto::quorate;
 use raft::LeaderHint;
 use tonic::{Code, Status};
 
-/// Metadata key with `host:port` of the leader's client listener.
-pub const LEADER_METADATA: &str = "quorate-leader";
-
 /// Type of the detail message, as `google.protobuf.Any` names it.
-const DETAIL_TYPE: &str = "type.googleapis.com/quorate.v1.NotLeader";
+const DETAIL_TYPE: &str = "type.googleapis.com/quorate.v1.LeaderRedirect";
 
 /// `google.rpc.Status`, as gRPC carries it in the details of an error.
 #[derive(Clone, PartialEq, Message)]
@@ -31,30 +28,29 @@ struct Any {
     value: Vec<u8>,
 }
 
-/// Refuses a call that only the leader may answer. `endpoint` picks the listener that the caller
-/// should go to.
-pub fn not_leader(leader: Option<&LeaderHint>, endpoint: impl Fn(&LeaderHint) -> &str) -> Status {
-    let address = leader.map(endpoint).unwrap_or_default();
-    let message = match leader {
-        Some(leader) => format!("not leader: ask {} at {address}", leader.meta.name),
-        None => "not leader: no leader is known, try again".to_owned(),
-    };
-    let detail = quorate::NotLeader {
+/// Refuses a call that only the leader may answer; `text` says what was asked.
+pub(crate) fn not_leader(leader: Option<&LeaderHint>, text: &str) -> Status {
+    let address = leader.map(|leader| leader.meta.endpoints.client.as_str()).unwrap_or_default();
+    let redirect = quorate::LeaderRedirect {
         leader: address.to_owned(),
         node: leader.map_or(0, |leader| leader.id),
         name: leader.map(|leader| leader.meta.name.clone()).unwrap_or_default(),
     };
     let rich = RichStatus {
         code: Code::Unavailable.into(),
-        message: message.clone(),
-        details: vec![Any { type_url: DETAIL_TYPE.to_owned(), value: detail.encode_to_vec() }],
+        message: text.to_owned(),
+        details: vec![Any { type_url: DETAIL_TYPE.to_owned(), value: redirect.encode_to_vec() }],
     };
-    let details = rich.encode_to_vec().into();
-    let mut status = Status::with_details(Code::Unavailable, message, details);
-    if let Ok(value) = address.parse()
-        && !address.is_empty()
-    {
-        status.metadata_mut().insert(LEADER_METADATA, value);
+    let mut status =
+        Status::with_details(Code::Unavailable, text, rich.encode_to_vec().into());
+    match address.parse() {
+        Ok(value) if !address.is_empty() => {
+            status.metadata_mut().insert(LEADER_METADATA, value);
+        }
+        Ok(_) | Err(_) => {
+            let value = MetadataValue::from_static("1");
+            status.metadata_mut().insert(NOT_LEADER_METADATA, value);
+        }
     }
     status
 }
@@ -69,17 +65,18 @@ mod tests {
     fn the_refusal_names_the_leader_in_metadata_and_details() {
         let endpoints = Endpoints { client: "10.0.0.2:2379".to_owned(), ..Default::default() };
         let hint = LeaderHint { id: 7, meta: NodeMeta { name: "n2".to_owned(), endpoints } };
-        let status = not_leader(Some(&hint), |leader| leader.meta.endpoints.client.as_str());
+        let status = not_leader(Some(&hint), "not leader");
         assert_eq!(status.metadata().get(LEADER_METADATA).unwrap(), "10.0.0.2:2379");
         let rich = RichStatus::decode(status.details()).unwrap();
-        let detail = quorate::NotLeader::decode(rich.details[0].value.as_slice()).unwrap();
+        let detail = quorate::LeaderRedirect::decode(rich.details[0].value.as_slice()).unwrap();
         assert_eq!((detail.leader.as_str(), detail.node), ("10.0.0.2:2379", 7));
     }
 
     #[test]
     fn without_a_leader_nobody_is_named() {
-        let status = not_leader(None, |leader| leader.meta.endpoints.client.as_str());
+        let status = not_leader(None, "not leader");
         assert_eq!(status.code(), Code::Unavailable);
         assert!(status.metadata().get(LEADER_METADATA).is_none());
+        assert!(status.metadata().get(NOT_LEADER_METADATA).is_some());
     }
 }
