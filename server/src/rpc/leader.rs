@@ -41,8 +41,14 @@ pub(crate) fn not_leader(leader: Option<&LeaderHint>, text: &str) -> Status {
         message: text.to_owned(),
         details: vec![Any { type_url: DETAIL_TYPE.to_owned(), value: redirect.encode_to_vec() }],
     };
-    let mut status =
-        Status::with_details(Code::Unavailable, text, rich.encode_to_vec().into());
+    let mut status = Status::with_details(Code::Unavailable, text, rich.encode_to_vec().into());
+    name_leader(&mut status, leader);
+    status
+}
+
+/// Adds to a refusal, whatever its text and code, who leads.
+pub(crate) fn name_leader(status: &mut Status, leader: Option<&LeaderHint>) {
+    let address = leader.map(|leader| leader.meta.endpoints.client.as_str()).unwrap_or_default();
     match address.parse() {
         Ok(value) if !address.is_empty() => {
             status.metadata_mut().insert(LEADER_METADATA, value);
@@ -52,7 +58,6 @@ pub(crate) fn not_leader(leader: Option<&LeaderHint>, text: &str) -> Status {
             status.metadata_mut().insert(NOT_LEADER_METADATA, value);
         }
     }
-    status
 }
 
 #[cfg(test)]

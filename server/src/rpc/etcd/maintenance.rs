@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::error::{self, EtcdError};
 use super::{Etcd, mismatch};
+use crate::rpc::leader::name_leader;
 
 /// The etcd version that this API follows. Clients parse it to tell what a server can do.
 pub(crate) const ETCD_VERSION: &str = "3.5.21";
@@ -159,7 +160,9 @@ impl maintenance_server::Maintenance for Maintenance {
             (status.is_leader(), is_voter, status.leader.as_ref().is_some_and(|l| l.id == target))
         };
         if !is_leader {
-            return Err(EtcdError::NotLeader.into());
+            let mut refusal = Status::from(EtcdError::NotLeader);
+            name_leader(&mut refusal, self.0.headers.status().leader.as_ref());
+            return Err(refusal);
         }
         if !is_voter {
             return Err(EtcdError::BadTransferee
