@@ -1,8 +1,10 @@
 //! The refusal of a node that does not lead: names the one that does, for clients of any language.
 
 use prost::Message;
+use proto::client::{LEADER_METADATA, NOT_LEADER_METADATA};
 use proto::quorate;
 use raft::LeaderHint;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 /// Type of the detail message, as `google.protobuf.Any` names it.
