@@ -35,7 +35,7 @@ use error::EtcdError;
 use header::Headers;
 
 pub use limits::EtcdLimits;
-pub(crate) use maintenance::ETCD_VERSION;
+pub use maintenance::ETCD_VERSION;
 
 /// The etcd API of one node, shared by its services.
 pub struct Etcd {

@@ -16,7 +16,7 @@ use super::{Etcd, mismatch};
 use crate::rpc::leader::name_leader;
 
 /// The etcd version that this API follows. Clients parse it to tell what a server can do.
-pub(crate) const ETCD_VERSION: &str = "3.5.21";
+pub const ETCD_VERSION: &str = "3.5.21";
 
 pub(super) struct Maintenance(pub(super) Arc<Etcd>);
 
