@@ -249,11 +249,6 @@ impl Node {
         Err(ReadError::NoLeader { leader: inner.leader_hint() })
     }
 
-    /// The state as this node has it now.
-    pub fn local_view(&self) -> View {
-        self.inner.storage.state.view()
-    }
-
     /// Everything that this node applies from now on.
     pub fn applied(&self) -> Subscription {
         self.inner.storage.state.subscribe()
