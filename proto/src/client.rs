@@ -50,6 +50,8 @@ pub struct Options {
     /// For one attempt: a node that hangs must not use up the whole time.
     pub attempt_timeout: Duration,
     pub connect_timeout: Duration,
+    /// When every known address has refused to connect for so long, there is nobody to wait for.
+    pub nobody_timeout: Duration,
 }
 
 impl Default for Options {
@@ -58,6 +60,7 @@ impl Default for Options {
             timeout: Duration::from_secs(10),
             attempt_timeout: Duration::from_secs(8),
             connect_timeout: Duration::from_secs(1),
+            nobody_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -205,6 +208,7 @@ impl Client {
         let deadline = Instant::now() + self.shared.options.timeout;
         let mut backoff = Backoff::default();
         let mut tried = Tried::default();
+        let began = Instant::now();
         loop {
             let address = self.target(to, &tried, deadline).await;
             let channel = self.channel(&address)?;
@@ -228,12 +232,21 @@ impl Client {
                 Advice::Refused(status) => return Err(ClientError::Refused { address, status }),
                 Advice::NotLeader(leader) => self.follow(leader),
                 Advice::NotDone => self.avoid(&address),
+                Advice::NoConnection => {
+                    tried.note_no_connection(&address);
+                    self.avoid(&address);
+                }
                 Advice::Unclear(status) => {
                     self.avoid(&address);
                     if repeat == Repeat::Never {
                         return Err(ClientError::Unclear { address, status });
                     }
                 }
+            }
+            if began.elapsed() >= self.shared.options.nobody_timeout
+                && self.addresses().iter().all(|address| tried.never_connected(address))
+            {
+                return Err(tried.into_error(began.elapsed()));
             }
             let pause = backoff.next_pause();
             if Instant::now() + pause >= deadline {

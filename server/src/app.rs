@@ -1,6 +1,136 @@
-//! Puts a node together.
-use crate::config::checked::Config;
+//! Puts a node together, and takes it apart again when it is told to stop.
 
-pub(crate) fn run(_config: Config, _stop_with_stdin: bool) -> anyhow::Result<()> {
+mod listen;
+mod stop;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use raft::{Endpoints, Node, NodeOptions};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use crate::admin::service::AdminService;
+use crate::config::checked::Config;
+use crate::duty::DutyOptions;
+use crate::http::{Pages, edge};
+use crate::lease_clock::Leases;
+use crate::rpc::etcd::{Etcd, EtcdLimits};
+use crate::rpc::peer::PeerTopics;
+use crate::tasks::Tasks;
+use listen::Listeners;
+use stop::StopSignals;
+
+/// Threads that never came back must not keep the process.
+const RUNTIME_STOP: Duration = Duration::from_secs(1);
+
+/// Runs until somebody stops the process.
+///
+/// # Errors
+/// The node does not start: an address is taken, the data directory belongs to another node or
+/// version, the storage is damaged.
+pub(crate) fn run(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.thread_name("client").enable_all();
+    if config.worker_threads > 0 {
+        builder.worker_threads(config.worker_threads);
+    }
+    let runtime = builder.build().context("cannot start the threads that serve clients")?;
+    let outcome = runtime.block_on(serve(config, stop_with_stdin));
+    runtime.shutdown_timeout(RUNTIME_STOP);
+    outcome
+}
+
+async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
+    let mut signals = StopSignals::listen(stop_with_stdin)?;
+    let listeners = Listeners::bind(&config.listen).await?;
+    let config = Arc::new(config);
+    let tasks = Tasks::new();
+    let topics = PeerTopics::new();
+    let mut options = node_options(&config, listeners.peer);
+    let fatal = Arc::clone(&options.on_fatal);
+    options.initial_cluster.clone_from(&config.initial_cluster);
+    // Opening may replay a long log: a signal must not wait for that.
+    let node = tokio::select! {
+        // Dropping a start is as good as a crash in it, which every start survives.
+        node = Node::start(options, topics.clone()) => node?,
+        reason = signals.next() => {
+            info!(%reason, "stopped while starting");
+            return Ok(());
+        }
+    };
+    let limits = EtcdLimits {
+        request_bytes_max: config.request_bytes_max,
+        request_timeout: config.request_timeout,
+        ..EtcdLimits::default()
+    };
+    let leases = Leases::start(node.clone(), config.election_timeout_max, tasks.stopping());
+    let etcd = Etcd::start(node.clone(), limits.clone(), Arc::clone(&leases), tasks.stopping());
+    topics.attach(node.clone(), Arc::clone(&leases), etcd.hub(), fatal);
+    crate::duty::start(node.clone(), Arc::clone(&leases), DutyOptions::default(), tasks.stopping());
+    let pages = Pages::new(node.clone(), Arc::clone(&leases), Arc::clone(&config), Instant::now());
+    let admin = AdminService::new(node.clone(), pages.started());
+    let client = edge::Edge::for_clients(etcd.routes(), admin, &pages, &limits);
+    tasks.spawn("client listener", client.serve(listeners.client, tasks.clone()));
+    let http = edge::Edge::for_pages(&pages, &limits);
+    tasks.spawn("http listener", http.serve(listeners.http, tasks.clone()));
+    info!(
+        node = format_args!("{:016x}", node.id()),
+        name = config.name,
+        client = config.listen.client,
+        peer = config.listen.peer,
+        http = config.listen.http,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+
+    let reason = signals.next().await;
+    info!(%reason, "stopping");
+    tokio::select! {
+        // What is cut off by a second signal is what a crash would cut off.
+        () = shut_down(&node, &tasks, config.shutdown_timeout) => {}
+        reason = signals.next() => warn!(%reason, "told twice, stopping at once"),
+    }
     Ok(())
+}
+
+/// The others must have a leader before this node stops to answer.
+async fn shut_down(node: &Node, tasks: &Tasks, deadline: Duration) {
+    let until = tokio::time::Instant::now() + deadline;
+    if node.status().borrow().is_leader() && node.status().borrow().voters().count() > 1 {
+        let hand_over = tokio::time::Instant::now() + Duration::from_secs(1).min(deadline);
+        if let Err(error) = node.transfer_leader(None, hand_over).await {
+            warn!(%error, "leadership was not handed over");
+        }
+    }
+    let left =
+        |until: tokio::time::Instant| until.saturating_duration_since(tokio::time::Instant::now());
+    tasks.stop(left(until) / 2).await;
+    if timeout(left(until), node.shutdown()).await.is_err() {
+        warn!(seconds = deadline.as_secs(), "the node did not stop in time");
+    }
+    info!("stopped");
+}
+
+fn node_options(config: &Config, listener: tokio::net::TcpListener) -> NodeOptions {
+    let advertise = Endpoints {
+        peer: config.advertise.peer.clone(),
+        client: config.advertise.client.clone(),
+        http: config.advertise.http.clone(),
+        coordinator: config.advertise.coordinator.clone().unwrap_or_default(),
+    };
+    let mut options = NodeOptions::new(&config.data_dir, config.name.clone(), listener, advertise);
+    options.timers.heartbeat = config.heartbeat_interval;
+    options.timers.election_min = config.election_timeout_min;
+    options.timers.election_max = config.election_timeout_max;
+    options.timers.propose = config.request_timeout;
+    options.storage.retention.snapshot_log_bytes = config.snapshot_log_bytes;
+    options.storage.retention.keep_log_bytes = config.log_kept_bytes;
+    options.version = env!("CARGO_PKG_VERSION").to_owned();
+    options.on_fatal = Arc::new(|reason: &str| {
+        error!(reason, "this node must not go on, the process ends");
+        std::process::abort();
+    });
+    options
 }

@@ -79,8 +79,6 @@ settings! {
         "How long a stop may take: leadership handed over, calls finished, state flushed";
     LIMITS: "max-request-bytes" "SIZE" Some("1536KiB"),
         "Largest request of a client";
-    LIMITS: "max-txn-ops" "COUNT" Some("128"),
-        "Most operations in one transaction";
     LIMITS: "snapshot-log-bytes" "SIZE" Some("256MiB"),
         "Log written since the last snapshot that makes a new one due";
     LIMITS: "log-kept-bytes" "SIZE" Some("256MiB"),

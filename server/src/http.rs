@@ -1,1 +1,71 @@
-//! HTTP.
+//! The small HTTP pages of a node: health for probes, metrics for Prometheus, debug for people.
+
+mod debug;
+pub(crate) mod edge;
+mod health;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::routing::get;
+use raft::Node;
+
+use crate::config::checked::Config;
+use crate::lease_clock::Leases;
+use crate::metrics;
+
+/// What the pages are made of.
+pub(crate) struct Pages {
+    node: Node,
+    leases: Arc<Leases>,
+    config: Arc<Config>,
+    started: Instant,
+    calls: Arc<metrics::Calls>,
+}
+
+impl Pages {
+    pub(crate) fn new(
+        node: Node,
+        leases: Arc<Leases>,
+        config: Arc<Config>,
+        started: Instant,
+    ) -> Arc<Pages> {
+        Arc::new(Pages { node, leases, config, started, calls: Arc::default() })
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// What etcd's clients and probes look for on the client port too.
+    fn probes(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/version", get(health::version))
+            .route("/health", get(health::etcd_health))
+            .route("/livez", get(health::livez))
+            .route("/readyz", get(health::readyz))
+            .route("/leaderz", get(health::leaderz))
+            .route("/metrics", get(metrics_page))
+            .with_state(Arc::clone(self))
+    }
+
+    /// Everything, for the HTTP port.
+    fn all(self: &Arc<Self>) -> Router {
+        let debug = Router::new()
+            .route("/", get(debug::index))
+            .route("/debug/status", get(debug::status))
+            .route("/debug/config", get(debug::config))
+            .route("/debug/settings", get(debug::settings))
+            .route("/debug/views", get(debug::views))
+            .with_state(Arc::clone(self));
+        self.probes().merge(debug)
+    }
+}
+
+async fn metrics_page(
+    axum::extract::State(pages): axum::extract::State<Arc<Pages>>,
+) -> impl axum::response::IntoResponse {
+    let text = metrics::page(&pages.node, &pages.leases, &pages.calls, pages.started);
+    ([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}

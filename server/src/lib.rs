@@ -1,7 +1,5 @@
 //! The edges of a node: its binary, configuration, gRPC and HTTP services, and leader duties.
 
-#![allow(dead_code, reason = "the pieces are put together when raft's node lands")]
-
 pub mod cli;
 pub mod duty;
 pub mod lease_clock;

@@ -1,1 +1,148 @@
-//! Prometheus.
+//! The metrics page: gathered when Prometheus asks, so that nobody pays for what nobody reads.
+//!
+//! Names are `quorate_<area>_<what>_<unit>`; labels come from closed sets.
+
+mod calls;
+mod page;
+mod process;
+mod storage;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use raft::{Node, NodeState, Role};
+
+use crate::lease_clock::Leases;
+
+pub(crate) use calls::Calls;
+use page::Page;
+pub(crate) use process::resident_bytes;
+
+/// Everything that a node measures, in the text format of Prometheus.
+pub(crate) fn page(node: &Node, leases: &Arc<Leases>, calls: &Calls, started: Instant) -> String {
+    let mut page = Page::default();
+    process::write(&mut page, started);
+    raft(&mut page, node);
+    keyspace(&mut page, node);
+    storage::write(&mut page, &node.metrics());
+    let on_clock = leases.n_on_clock();
+    page.gauge(
+        "quorate_lease_on_clock_count",
+        "Leases whose time this node watches because it leads",
+        on_clock.unwrap_or_default() as u64,
+    );
+    calls.write(&mut page);
+    page.into_text()
+}
+
+fn raft(page: &mut Page, node: &Node) {
+    let status = node.status().borrow().clone();
+    page.labelled(
+        "quorate_build_info",
+        "Version of the binary and name of the node",
+        &[("version", env!("CARGO_PKG_VERSION")), ("name", &status.name)],
+        1,
+    );
+    let flag = |is: bool| u64::from(is);
+    page.gauge("quorate_raft_is_leader", "1 on the leader", flag(status.role == Role::Leader));
+    page.gauge(
+        "quorate_raft_has_leader",
+        "1 where a leader is known",
+        flag(status.leader.is_some()),
+    );
+    page.gauge(
+        "quorate_raft_is_ready",
+        "1 where clients are served",
+        flag(status.state >= NodeState::Keyspace),
+    );
+    page.gauge(
+        "quorate_raft_is_hot",
+        "1 where index and views are complete",
+        flag(status.state == NodeState::Hot),
+    );
+    page.gauge("quorate_raft_term", "Term of the vote", status.term);
+    page.gauge("quorate_raft_last_log_index", "Last entry in the log", status.last_log_index);
+    page.gauge(
+        "quorate_raft_committed_index",
+        "Last entry known to be committed",
+        status.committed_index,
+    );
+    page.gauge("quorate_raft_applied_index", "Last entry in the state", status.applied.index);
+    page.gauge(
+        "quorate_raft_snapshot_index",
+        "Last entry in the newest snapshot",
+        status.snapshot_index,
+    );
+    page.gauge(
+        "quorate_raft_purged_index",
+        "Last entry that is gone from the log",
+        status.purged_index,
+    );
+    page.gauge(
+        "quorate_raft_members_count",
+        "Members, learners among them",
+        status.members.len() as u64,
+    );
+    page.gauge("quorate_raft_voters_count", "Members that vote", status.voters().count() as u64);
+    for (id, progress) in &status.peers {
+        let name = status.member(*id).map_or("", |member| member.meta.name.as_str());
+        let peer = &[("peer", name)];
+        page.labelled(
+            "quorate_raft_peer_lag_entries",
+            "Entries that a peer still lacks, on the leader",
+            peer,
+            progress.lag_entries,
+        );
+        if let Some(silent) = progress.silent {
+            page.labelled(
+                "quorate_raft_peer_silent_ms",
+                "Since a peer last answered the leader",
+                peer,
+                u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
+            );
+        }
+    }
+}
+
+fn keyspace(page: &mut Page, node: &Node) {
+    node.local_view().read(|state| {
+        page.gauge(
+            "quorate_state_revision",
+            "Revision of the keyspace",
+            state.revision().cast_unsigned(),
+        );
+        page.gauge(
+            "quorate_state_compacted_revision",
+            "Reads below are refused",
+            state.compacted_revision().cast_unsigned(),
+        );
+        page.gauge("quorate_state_keys_count", "Live keys", state.n_keys() as u64);
+        page.gauge("quorate_state_logical_bytes", "What the quota bounds", state.logical_bytes());
+        page.gauge(
+            "quorate_state_quota_bytes",
+            "The quota; 0 for none",
+            state.settings().quota_bytes,
+        );
+        page.gauge(
+            "quorate_state_unsettled_outcomes_count",
+            "Outcomes kept for writes that may come again",
+            state.n_unsettled_outcomes(),
+        );
+        page.gauge("quorate_lease_count", "Leases", state.n_leases() as u64);
+        page.gauge(
+            "quorate_memory_index_bytes",
+            "Index of the live keys",
+            state.index_memory_bytes() as u64,
+        );
+        page.gauge(
+            "quorate_view_undecodable_count",
+            "Rows under the root path that no view can read",
+            state.views().undecodable() as u64,
+        );
+        page.gauge(
+            "quorate_state_alarms_count",
+            "Alarms that are raised",
+            state.alarms().count() as u64,
+        );
+    });
+}

@@ -8,7 +8,11 @@ pub enum ClientError {
     NoEndpoint,
     #[error("endpoint `{given}`: {reason}; give HOST:PORT, for example 127.0.0.1:2379")]
     BadEndpoint { given: String, reason: String },
-    #[error("no node answered within {}: {tried}", seconds(.timeout))]
+    #[error(
+        "no node answered within {}: {tried}; check that nodes run there and that the endpoints \
+         are their client addresses",
+        seconds(.timeout)
+    )]
     Unreachable { timeout: Duration, tried: String },
     #[error("{address} refused: {} ({:?})", .status.message(), .status.code())]
     Refused { address: String, status: tonic::Status },
@@ -54,7 +58,7 @@ fn plain(message: &str) -> String {
 fn seconds(time: &Duration) -> String {
     match time.is_zero() {
         true => "the time given".to_owned(),
-        false => format!("{} s", time.as_secs_f64()),
+        false => format!("{:.1} s", time.as_secs_f64()),
     }
 }
 
@@ -62,6 +66,8 @@ fn seconds(time: &Duration) -> String {
 #[derive(Default)]
 pub(super) struct Tried {
     answers: Vec<(String, String)>,
+    /// Addresses that did not even take a connection.
+    unconnected: Vec<String>,
 }
 
 impl Tried {
@@ -71,6 +77,16 @@ impl Tried {
             Some((_, last)) => *last = answer,
             None => self.answers.push((address.to_owned(), answer)),
         }
+    }
+
+    pub(super) fn note_no_connection(&mut self, address: &str) {
+        if !self.never_connected(address) {
+            self.unconnected.push(address.to_owned());
+        }
+    }
+
+    pub(super) fn never_connected(&self, address: &str) -> bool {
+        self.unconnected.iter().any(|known| known == address)
     }
 
     pub(super) fn contains(&self, address: &str) -> bool {

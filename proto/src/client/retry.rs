@@ -20,6 +20,8 @@ pub(super) enum Advice {
     NotLeader(Option<String>),
     /// Nothing was done, another node or a later attempt may succeed.
     NotDone,
+    /// Nobody listens there, or the network is cut.
+    NoConnection,
     /// It may have been done.
     Unclear(Option<tonic::Status>),
 }
@@ -30,7 +32,7 @@ pub(super) fn advice(status: tonic::Status) -> Advice {
         return Advice::NotLeader(leader.map(ToOwned::to_owned));
     }
     if never_sent(&status) {
-        return Advice::NotDone;
+        return Advice::NoConnection;
     }
     match status.code() {
         tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
@@ -96,7 +98,11 @@ mod tests {
         status.metadata_mut().insert(LEADER_METADATA, "10.0.0.2:2379".parse().expect("ascii"));
         match advice(status) {
             Advice::NotLeader(Some(leader)) => assert_eq!(leader, "10.0.0.2:2379"),
-            Advice::NotLeader(None) | Advice::Refused(_) | Advice::NotDone | Advice::Unclear(_) => {
+            Advice::NotLeader(None)
+            | Advice::Refused(_)
+            | Advice::NotDone
+            | Advice::NoConnection
+            | Advice::Unclear(_) => {
                 panic!("the metadata must win over the code")
             }
         }

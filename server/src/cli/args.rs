@@ -5,7 +5,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use proto::client::{Client, ClientError, Options};
 
+use crate::config::checked::parse_time;
+
 pub(super) const DEFAULT_ENDPOINT: &str = "127.0.0.1:2379";
+
+/// A person who mistyped an address should not wait for the whole timeout.
+const NOBODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
@@ -36,7 +41,7 @@ pub(crate) struct ClusterArgs {
     )]
     pub(crate) endpoints: Vec<String>,
     /// Time for the whole command
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -49,6 +54,7 @@ impl ClusterArgs {
         let options = Options {
             timeout: self.timeout,
             attempt_timeout: self.timeout.min(Options::default().attempt_timeout),
+            nobody_timeout: NOBODY_TIMEOUT,
             ..Options::default()
         };
         Client::new(&self.endpoints, options)

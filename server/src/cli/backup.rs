@@ -7,9 +7,9 @@ mod verify;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use proto::admin::{BackupHeader, BackupTrailer};
 use serde::Serialize;
 
+use crate::admin::backup::image::BackupImage;
 use crate::config::checked::show_size;
 
 use super::text::{full_digest, show_id};
@@ -71,12 +71,13 @@ struct Manifest {
 }
 
 impl Manifest {
-    fn of(path: &Path, file_bytes: u64, header: &BackupHeader, trailer: &BackupTrailer) -> Self {
+    fn of(path: &Path, image: &BackupImage) -> Manifest {
+        let (header, trailer) = (&image.header, &image.trailer);
         let created =
             std::time::UNIX_EPOCH + std::time::Duration::from_millis(header.created_at_ms);
         Manifest {
             file: path.display().to_string(),
-            file_bytes,
+            file_bytes: image.file_bytes,
             format: header.format,
             version: header.version.clone(),
             cluster_id: show_id(header.cluster_id),

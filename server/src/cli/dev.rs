@@ -144,6 +144,7 @@ fn quick() -> Options {
         timeout: Duration::from_secs(1),
         attempt_timeout: Duration::from_secs(1),
         connect_timeout: Duration::from_millis(300),
+        nobody_timeout: Duration::from_secs(1),
     }
 }
 

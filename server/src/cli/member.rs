@@ -7,6 +7,8 @@ use proto::admin::{self, Addresses, MembersReply};
 use proto::client::{Client, Repeat, To, admin_client};
 use serde::Serialize;
 
+use crate::config::checked::parse_time;
+
 use super::args::ClusterArgs;
 use super::text::show_id;
 use super::{Ending, output};
@@ -74,7 +76,7 @@ struct ReplaceArgs {
     #[arg(long, value_name = "HOST:PORT")]
     with: String,
     /// Time that the new node may take to receive the state
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_time)]
     catch_up: Duration,
     #[command(flatten)]
     cluster: ClusterArgs,

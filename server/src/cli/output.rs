@@ -71,6 +71,16 @@ pub(super) fn table(heads: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> 
     lines.join("\n")
 }
 
+/// Something turns while a step without a known length runs.
+pub(super) fn spinner(what: &'static str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner().with_message(what);
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    spinner
+}
+
 /// A bar on standard error; silent where that is no terminal.
 pub(super) fn progress(length: u64, what: &'static str, bytes: bool) -> ProgressBar {
     if !io::stderr().is_terminal() {

@@ -7,7 +7,7 @@ use proto::admin::{ChangeSettingsRequest, SettingsReply, SettingsRequest};
 use proto::client::{Repeat, To, admin_client};
 use serde::Serialize;
 
-use crate::config::checked::{parse_size, show_size};
+use crate::config::checked::{parse_size, parse_time, show_size};
 
 use super::args::ClusterArgs;
 use super::{Ending, output};
@@ -28,8 +28,11 @@ pub(super) struct SettingsArgs {
     #[arg(long, value_name = "COUNT")]
     retention_revisions: Option<u64>,
     /// Age of what automatic compaction keeps at least
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     retention_time: Option<Duration>,
+    /// Most operations in one transaction; etcd's bound is 128
+    #[arg(long, value_name = "COUNT")]
+    txn_ops_max: Option<u32>,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -40,6 +43,7 @@ struct SettingsView {
     quota_bytes: u64,
     retention_revisions: u64,
     retention_ms: u64,
+    txn_ops_max: u32,
     feature_level: u32,
     revision: i64,
 }
@@ -53,6 +57,7 @@ pub(super) async fn run(args: SettingsArgs) -> anyhow::Result<Ending> {
         retention_ms: args
             .retention_time
             .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        txn_ops_max: args.txn_ops_max,
     };
     let reply = match change == ChangeSettingsRequest::default() {
         true => {
@@ -85,6 +90,7 @@ pub(super) async fn run(args: SettingsArgs) -> anyhow::Result<Ending> {
                 vec!["quota".to_owned(), quota],
                 vec!["retention-revisions".to_owned(), view.retention_revisions.to_string()],
                 vec!["retention-time".to_owned(), retention.to_string()],
+                vec!["txn-ops-max".to_owned(), view.txn_ops_max.to_string()],
                 vec!["feature-level".to_owned(), view.feature_level.to_string()],
             ],
         )
@@ -99,6 +105,7 @@ impl SettingsView {
             quota_bytes: reply.quota_bytes,
             retention_revisions: reply.retention_revisions,
             retention_ms: reply.retention_ms,
+            txn_ops_max: reply.txn_ops_max,
             feature_level: reply.feature_level,
             revision: reply.revision,
         }

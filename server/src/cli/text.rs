@@ -17,14 +17,6 @@ pub(super) fn show_id(id: u64) -> String {
     format!("{id:016x}")
 }
 
-/// The first digits of a digest are enough to tell two apart.
-pub(super) fn short_digest(digest: &[u8]) -> String {
-    match digest.is_empty() {
-        true => "-".to_owned(),
-        false => full_digest(&digest[..digest.len().min(4)]),
-    }
-}
-
 pub(super) fn full_digest(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

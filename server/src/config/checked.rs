@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{ConfigError, Given, Raw, Source, variable};
-pub(crate) use parse::{cluster, parse_size, show_size};
+pub(crate) use parse::{cluster, host_port, parse_size, parse_time, show_size};
 use parse::{
-    count, directory, host_port, listen_address, log_format, log_level, member_name, size_bytes,
-    time_span,
+    count, directory, listen_address, log_format, log_level, member_name, size_bytes, time_span,
 };
 
 /// Bounds of single settings. Relations between two are checked in [`Config::check`].
@@ -26,7 +25,6 @@ mod bound {
         (Duration::from_millis(100), Duration::from_secs(600));
     pub(super) const REQUEST_BYTES: (u64, u64) = (4 << 10, 64 << 20);
     pub(super) const LOG_BYTES: (u64, u64) = (64 << 10, 1 << 40);
-    pub(super) const TXN_OPS: (u64, u64) = (1, 100_000);
     pub(super) const THREADS: (u64, u64) = (0, 1024);
     /// Heartbeats that must fit into the shortest election timeout.
     pub(super) const HEARTBEATS_PER_ELECTION: u32 = 3;
@@ -63,7 +61,6 @@ pub(crate) struct Config {
     pub(crate) request_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) request_bytes_max: usize,
-    pub(crate) txn_ops_max: usize,
     pub(crate) snapshot_log_bytes: u64,
     pub(crate) log_kept_bytes: u64,
     pub(crate) worker_threads: usize,
@@ -141,7 +138,6 @@ impl Config {
             request_bytes_max: narrow(
                 reader.required("max-request-bytes", size_bytes(bound::REQUEST_BYTES))?,
             ),
-            txn_ops_max: narrow(reader.required("max-txn-ops", count(bound::TXN_OPS))?),
             snapshot_log_bytes: reader
                 .required("snapshot-log-bytes", size_bytes(bound::LOG_BYTES))?,
             log_kept_bytes: reader.required("log-kept-bytes", size_bytes(bound::LOG_BYTES))?,

@@ -38,7 +38,7 @@ fn refuse_file(text: &str, expected: Expect) {
 #[test]
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let file = "listen-client = \"127.0.0.1:1001\"\nlisten-peer = \"127.0.0.1:1002\"\n\
-                listen-http = \"127.0.0.1:1003\"\nmax-txn-ops = 200\n";
+                listen-http = \"127.0.0.1:1003\"\nworker-threads = 2\n";
     let environment =
         [("QUORATE_LISTEN_CLIENT", "127.0.0.1:2001"), ("QUORATE_LISTEN_PEER", "127.0.0.1:2002")];
     let flags = [NAMED.as_slice(), &[("listen-client", "127.0.0.1:3001")]].concat();
@@ -64,10 +64,9 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         request-timeout = 7s (default)
         shutdown-timeout = 10s (default)
         max-request-bytes = 1536KiB (default)
-        max-txn-ops = 200 (quorate.toml:4)
         snapshot-log-bytes = 256MiB (default)
         log-kept-bytes = 256MiB (default)
-        worker-threads = 0 (default)
+        worker-threads = 2 (quorate.toml:4)
         log-level = info (default)
         log-format = text (default)"#]]
     .assert_eq(&lines.join("\n"));
@@ -196,13 +195,13 @@ fn bad_units_and_bounds_are_named_with_what_is_right() {
     refuse(
         &[("heartbeat-interval", "50")],
         expect![
-            "heartbeat-interval = `50` (flag --heartbeat-interval): not a time; write a number with ms, s or m, for example 500ms"
+            "heartbeat-interval = `50` (flag --heartbeat-interval): not a time; write a number with ms, s, m or h, for example 500ms"
         ],
     );
     refuse(
         &[("heartbeat-interval", "50 parsecs")],
         expect![
-            "heartbeat-interval = `50 parsecs` (flag --heartbeat-interval): not a time; write a number with ms, s or m, for example 500ms"
+            "heartbeat-interval = `50 parsecs` (flag --heartbeat-interval): not a time; write a number with ms, s, m or h, for example 500ms"
         ],
     );
     refuse(
@@ -248,12 +247,14 @@ fn bad_units_and_bounds_are_named_with_what_is_right() {
         ],
     );
     refuse(
-        &[("max-txn-ops", "many")],
-        expect!["max-txn-ops = `many` (flag --max-txn-ops): not a whole number; from 1 to 100000"],
+        &[("worker-threads", "many")],
+        expect![
+            "worker-threads = `many` (flag --worker-threads): not a whole number; from 0 to 1024"
+        ],
     );
     refuse(
-        &[("max-txn-ops", "0")],
-        expect!["max-txn-ops = `0` (flag --max-txn-ops): out of bounds; from 1 to 100000"],
+        &[("worker-threads", "5000")],
+        expect!["worker-threads = `5000` (flag --worker-threads): out of bounds; from 0 to 1024"],
     );
     refuse(
         &[("log-format", "xml")],
@@ -276,11 +277,11 @@ fn bad_units_and_bounds_are_named_with_what_is_right() {
 #[test]
 fn a_bad_value_names_where_it_came_from() {
     refuse_file(
-        "\n# comment\nmax-txn-ops = 0\n",
-        expect!["max-txn-ops = `0` (quorate.toml:3): out of bounds; from 1 to 100000"],
+        "\n# comment\nworker-threads = 5000\n",
+        expect!["worker-threads = `5000` (quorate.toml:3): out of bounds; from 0 to 1024"],
     );
-    let error = config(&NAMED, &[("QUORATE_MAX_TXN_OPS", "0")], None).expect_err("too few");
-    expect!["max-txn-ops = `0` (QUORATE_MAX_TXN_OPS): out of bounds; from 1 to 100000"]
+    let error = config(&NAMED, &[("QUORATE_WORKER_THREADS", "5000")], None).expect_err("too few");
+    expect!["worker-threads = `5000` (QUORATE_WORKER_THREADS): out of bounds; from 0 to 1024"]
         .assert_eq(&error.to_string());
 }
 
@@ -309,9 +310,9 @@ fn a_bad_file_is_refused_with_the_line() {
         ],
     );
     refuse_file(
-        "max-txn-ops = 1.5\n",
+        "worker-threads = 1.5\n",
         expect![
-            "quorate.toml:1: `max-txn-ops` is a number with a fraction: write it as text, a whole number or a list of texts"
+            "quorate.toml:1: `worker-threads` is a number with a fraction: write it as text, a whole number or a list of texts"
         ],
     );
     refuse_file(
@@ -321,9 +322,9 @@ fn a_bad_file_is_refused_with_the_line() {
         ],
     );
     refuse_file(
-        "max-txn-ops = true\n",
+        "worker-threads = true\n",
         expect![
-            "quorate.toml:1: `max-txn-ops` is true or false: write it as text, a whole number or a list of texts"
+            "quorate.toml:1: `worker-threads` is true or false: write it as text, a whole number or a list of texts"
         ],
     );
 }

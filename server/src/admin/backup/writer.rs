@@ -57,6 +57,17 @@ impl Writer {
         }
     }
 
+    /// Ends the block, whatever its size; nothing where it is empty.
+    ///
+    /// # Errors
+    /// The compressor failed.
+    pub(crate) fn end_table(&mut self) -> std::io::Result<Bytes> {
+        match self.block.is_empty() {
+            true => Ok(Bytes::new()),
+            false => self.flush(),
+        }
+    }
+
     pub(crate) fn rows_written(&self) -> u64 {
         self.rows.iter().sum()
     }
@@ -66,10 +77,7 @@ impl Writer {
     /// # Errors
     /// The compressor failed.
     pub(crate) fn finish(mut self) -> std::io::Result<Bytes> {
-        let last = match self.block.is_empty() {
-            true => Bytes::new(),
-            false => self.flush()?,
-        };
+        let last = self.end_table()?;
         let trailer = BackupTrailer {
             rows: self.rows,
             blocks: self.blocks,

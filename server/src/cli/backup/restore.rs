@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::admin::backup::restore::{Plan, restore};
+use crate::admin::backup::restore::{Plan, Step, restore};
 use crate::config::checked::cluster;
 
 use super::super::args::OutputArgs;
@@ -54,7 +54,7 @@ pub(super) fn run(args: &RestoreArgs) -> anyhow::Result<Ending> {
         names.join(", ")
     );
     let length = std::fs::metadata(&args.file).map_or(0, |file| file.len());
-    let bar = output::progress(length, "restoring", true);
+    let bar = output::progress(length, "checking", true);
     let plan = Plan {
         file: args.file.clone(),
         data_dir: args.data_dir.clone(),
@@ -62,8 +62,18 @@ pub(super) fn run(args: &RestoreArgs) -> anyhow::Result<Ending> {
         members: members.clone(),
         token: args.cluster_token.clone(),
     };
-    let done = restore(&plan, &|position| bar.set_position(position))?;
+    let rows = output::progress(0, "writing", false);
+    let done = restore(&plan, &|step| match step {
+        Step::Checked(bytes) => bar.set_position(bytes),
+        Step::Written(count) => {
+            bar.finish_and_clear();
+            rows.set_length(rows.length().unwrap_or_default().max(count));
+            rows.set_position(count);
+        }
+    });
     bar.finish_and_clear();
+    rows.finish_and_clear();
+    let done = done?;
     let restored = Restored {
         data_dir: args.data_dir.display().to_string(),
         name: args.name.clone(),

@@ -1,7 +1,7 @@
 //! `quorate backup save`: streams the file, checks it, and only then gives it its name.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -9,7 +9,7 @@ use clap::Args;
 use proto::admin::BackupRequest;
 use proto::client::{Client, Options, Repeat, To, admin_client};
 
-use crate::admin::backup::reader::Reader;
+use crate::admin::backup::image::BackupImage;
 
 use super::super::args::ClusterArgs;
 use super::super::{Ending, output};
@@ -87,14 +87,9 @@ async fn receive(args: &SaveArgs, part: &Path) -> anyhow::Result<()> {
 
 /// Reads back what is on the disk now.
 fn checked(name: &Path, part: &Path) -> anyhow::Result<Manifest> {
-    let file = File::open(part)?;
-    let length = file.metadata()?.len();
+    let length = std::fs::metadata(part)?.len();
     let bar = output::progress(length, "checking", true);
-    let mut reader = Reader::open(BufReader::with_capacity(1 << 20, file))?;
-    while reader.next_block()?.is_some() {
-        bar.set_position(reader.position());
-    }
+    let image = BackupImage::open(part, &|position| bar.set_position(position))?;
     bar.finish_and_clear();
-    let trailer = reader.trailer().context("a backup ends with its trailer")?;
-    Ok(Manifest::of(name, length, reader.header(), trailer))
+    Ok(Manifest::of(name, &image))
 }

@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, Command};
 /// Longer than the default of `shutdown-timeout`.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
-const LOG_TAIL_BYTES: u64 = 4096;
+const LOG_TAIL_BYTES: u64 = 16 << 10;
 const LOG_TAIL_LINES: usize = 5;
 
 pub(super) struct DevNode {
@@ -173,6 +173,7 @@ impl DevNode {
     }
 }
 
+/// The errors near the end of the log, or its last lines where there are none.
 fn log_tail(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -181,6 +182,9 @@ fn log_tail(path: &Path) -> std::io::Result<String> {
     file.read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
-    let start = lines.len().saturating_sub(LOG_TAIL_LINES);
-    Ok(lines[start..].iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"))
+    let is_error = |line: &&str| line.contains("ERROR") || line.starts_with("quorate:");
+    let errors: Vec<&str> = lines.iter().copied().filter(|line| is_error(line)).collect();
+    let told = if errors.is_empty() { &lines } else { &errors };
+    let start = told.len().saturating_sub(LOG_TAIL_LINES);
+    Ok(told[start..].iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"))
 }

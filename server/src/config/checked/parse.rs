@@ -120,9 +120,7 @@ pub(crate) fn cluster(text: &str) -> Result<Vec<(String, String)>, String> {
 /// `500ms`, `2s`, `1m 30s` within bounds.
 pub(super) fn time_span(bounds: (Duration, Duration)) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| {
-        let Ok(value) = humantime::parse_duration(text) else {
-            return Err("not a time; write a number with ms, s or m, for example 500ms".to_owned());
-        };
+        let value = parse_time(text)?;
         if value < bounds.0 || value > bounds.1 {
             return Err(format!(
                 "out of bounds; from {} to {}",
@@ -134,7 +132,14 @@ pub(super) fn time_span(bounds: (Duration, Duration)) -> impl Fn(&str) -> Result
     }
 }
 
-/// `512KiB`, `1.5MiB`, `1000` (bytes) within bounds.
+/// `500ms` and the like, without bounds.
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_misread| {
+        "not a time; write a number with ms, s, m or h, for example 500ms".to_owned()
+    })
+}
+
+/// `512KiB`, `1MiB`, `1000` (bytes) within bounds.
 pub(super) fn size_bytes(bounds: (u64, u64)) -> impl Fn(&str) -> Result<u64, String> {
     move |text| {
         let value = parse_size(text)?;

@@ -1,0 +1,123 @@
+//! What a node says of itself.
+
+use std::time::Instant;
+
+use proto::admin;
+use raft::{Node, NodeState, Role};
+
+use crate::metrics::resident_bytes;
+
+use super::digest_bytes;
+
+pub(super) fn of(node: &Node, started: Instant) -> admin::NodeStatus {
+    let status = node.status().borrow().clone();
+    let sizes = node.metrics();
+    let mut reply = admin::NodeStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster_id: status.cluster,
+        node_id: status.node,
+        name: status.name.clone(),
+        role: role(&status).into(),
+        stage: stage(status.state).into(),
+        term: status.term,
+        leader_id: status.leader.as_ref().map_or(0, |leader| leader.id),
+        leader_name: status
+            .leader
+            .as_ref()
+            .map(|leader| leader.meta.name.clone())
+            .unwrap_or_default(),
+        last_log_index: status.last_log_index,
+        committed_index: status.committed_index,
+        applied_index: status.applied.index,
+        leader_since_ms: status.leader.as_ref().map_or(0, |_| status.leader_since_unix_ms),
+        uptime_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        members: members(&status),
+        snapshot_index: status.snapshot_index,
+        resident_bytes: resident_bytes(),
+        state_bytes: sizes.state_disk_bytes + sizes.state_memtable_bytes,
+        snapshot_bytes: sizes.storage.snapshot_size_bytes.get(),
+        ..admin::NodeStatus::default()
+    };
+    if status.state >= NodeState::Keyspace {
+        add_state(&mut reply, node);
+    }
+    if status.joint {
+        reply.warnings.push("a membership change is not complete yet".to_owned());
+    }
+    if status.state == NodeState::NotMember {
+        reply.warnings.push(format!(
+            "waits outside the cluster: `quorate member replace {} --with {}` takes it in",
+            status.name,
+            node.endpoints().peer
+        ));
+    }
+    reply
+}
+
+fn add_state(reply: &mut admin::NodeStatus, node: &Node) {
+    node.local_view().read(|state| {
+        reply.revision = state.revision();
+        reply.compacted_revision = state.compacted_revision();
+        let digests = state.digests();
+        reply.content_digest = digest_bytes(digests.content);
+        reply.chain_digest = digest_bytes(digests.chain);
+        reply.digest_revision = state.revision();
+        reply.digest_index = state.last_index();
+        reply.logical_bytes = state.logical_bytes();
+        reply.quota_bytes = state.settings().quota_bytes;
+        reply.keys = state.n_keys() as u64;
+        reply.leases = state.n_leases() as u64;
+        reply.alarms =
+            state.alarms().map(|alarm| format!("{:?}", alarm.kind).to_uppercase()).collect();
+        reply.feature_level = state.level();
+        reply.undecodable_rows = state.views().undecodable() as u64;
+    });
+    if reply.undecodable_rows > 0 {
+        reply.warnings.push(format!(
+            "{} rows under the root path cannot be read by the typed views, see /debug/views",
+            reply.undecodable_rows
+        ));
+    }
+}
+
+pub(super) fn members(status: &raft::Status) -> Vec<admin::Member> {
+    status
+        .members
+        .iter()
+        .map(|member| {
+            let endpoints = &member.meta.endpoints;
+            admin::Member {
+                id: member.id,
+                name: member.meta.name.clone(),
+                voter: member.voter,
+                addresses: Some(admin::Addresses {
+                    peer: endpoints.peer.clone(),
+                    client: endpoints.client.clone(),
+                    http: endpoints.http.clone(),
+                    coordinator: endpoints.coordinator.clone(),
+                }),
+                matched_index: status.peers.get(&member.id).map(|progress| progress.matched),
+            }
+        })
+        .collect()
+}
+
+fn role(status: &raft::Status) -> admin::Role {
+    match (status.state, status.role) {
+        (NodeState::Founding | NodeState::NotMember, _) => admin::Role::Outside,
+        (_, Role::Leader) => admin::Role::Leader,
+        (_, Role::Follower) => admin::Role::Follower,
+        (_, Role::Candidate) => admin::Role::Candidate,
+        (_, Role::Learner) => admin::Role::Learner,
+        (_, Role::Stopped) => admin::Role::Unspecified,
+    }
+}
+
+fn stage(state: NodeState) -> admin::Stage {
+    match state {
+        NodeState::Founding | NodeState::NotMember => admin::Stage::Unspecified,
+        NodeState::Recovering => admin::Stage::Recovering,
+        NodeState::Keyspace => admin::Stage::Keyspace,
+        NodeState::Hot => admin::Stage::Hot,
+    }
+}

@@ -1,0 +1,135 @@
+//! A port that speaks HTTP/2 without TLS (gRPC) and HTTP/1.1 (probes, browsers) to whoever comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use proto::admin::admin_server::AdminServer;
+use tokio::net::{TcpListener, TcpStream};
+use tower::Service;
+use tracing::{debug, warn};
+
+use crate::admin::service::AdminService;
+use crate::metrics::Calls;
+use crate::rpc::etcd::EtcdLimits;
+use crate::tasks::Tasks;
+
+use super::Pages;
+
+/// How many bytes a client may send on one stream, and on a connection, ahead of our reading. The
+/// default of 64 KiB makes every large request wait for round trips.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Streams that a client cancelled and we have not yet seen. Clients of etcd cancel whenever their
+/// deadline is short; the default of 20 would close their connection for it.
+const RESET_STREAMS_MAX: usize = 1 << 16;
+
+/// After the system refused a connection for want of file handles.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What answers on a port.
+pub(crate) struct Edge {
+    router: Router,
+    calls: Arc<Calls>,
+    protocol: auto::Builder<TokioExecutor>,
+}
+
+impl Edge {
+    /// The etcd API, the administration, and the small pages that clients of etcd probe.
+    pub(crate) fn for_clients(
+        etcd: tonic::service::Routes,
+        admin: AdminService,
+        pages: &Arc<Pages>,
+        limits: &EtcdLimits,
+    ) -> Edge {
+        let routes = etcd.add_service(AdminServer::new(admin));
+        // The fallback of the gRPC routes answers what is neither of them.
+        let router = routes.prepare().into_axum_router().merge(pages.probes());
+        Edge { router, calls: Arc::clone(&pages.calls), protocol: protocol(limits) }
+    }
+
+    pub(crate) fn for_pages(pages: &Arc<Pages>, limits: &EtcdLimits) -> Edge {
+        Edge { router: pages.all(), calls: Arc::clone(&pages.calls), protocol: protocol(limits) }
+    }
+
+    /// Takes connections until the server stops.
+    pub(crate) async fn serve(self, listener: TcpListener, tasks: Tasks) {
+        let stop = tasks.stopping();
+        let edge = Arc::new(self);
+        loop {
+            let accepted = tokio::select! {
+                // Cancel-safe: a connection that was not returned stays in the queue.
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let connection = Arc::clone(&edge).connection(stream, tasks.clone());
+                    tasks.spawn("connection", connection);
+                }
+                Err(error) => {
+                    warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, tasks: Tasks) {
+        // Answers are small and must not wait for the acknowledgement of earlier ones.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "the connection is gone already");
+            return;
+        }
+        let service = service_fn(|request: Request<Incoming>| {
+            let mut router = self.router.clone();
+            let calls = Arc::clone(&self.calls);
+            async move {
+                let call = calls.begin(request.uri().path());
+                let response = router.call(request).await;
+                if let (Some(call), Ok(response)) = (call, &response) {
+                    calls.end(&call, response.headers());
+                }
+                response
+            }
+        });
+        let connection = self.protocol.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let stop = tasks.stopping();
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                // Calls that run are answered; new ones are told to go elsewhere.
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "a connection ended");
+        }
+    }
+}
+
+fn protocol(limits: &EtcdLimits) -> auto::Builder<TokioExecutor> {
+    // The executor only runs what belongs to one connection, and ends with it.
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(u32::MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_local_error_reset_streams(RESET_STREAMS_MAX)
+        .keep_alive_interval(limits.keepalive_period)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder.http1().timer(TokioTimer::new());
+    builder
+}
