@@ -45,6 +45,14 @@ pub const ORIGINS_MAX: usize = 256;
 /// Digests of check entries that a node remembers, for the leader to ask for.
 pub const DIGEST_CHECKS_KEPT: usize = 16;
 
+/// Rows of history are near each other where no more revisions lie between: a scan passes them
+/// faster than a search finds the next.
+pub(crate) const SCAN_GAP_MAX: i64 = 8;
+/// Rows near each other that are worth a scan.
+pub(crate) const SCAN_ROWS_MIN: usize = 8;
+/// Rows of a scan share buffers of about this size.
+pub(crate) const SHARED_ROWS_BYTES: usize = 64 << 10;
+
 /// Keys in one block of the index.
 pub(crate) const BLOCK_KEYS_MAX: usize = 128;
 /// A block below this looks for a neighbour to merge with.

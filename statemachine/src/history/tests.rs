@@ -101,3 +101,37 @@ fn the_pair_before_a_change_is_found_both_ways() {
     }
     assert_eq!(before, [None, Some((2, 1)), Some((3, 2)), None, Some((5, 1)), None]);
 }
+
+#[test]
+fn pairs_come_in_the_order_that_was_asked_whether_near_or_scattered() {
+    let mut machine = Machine::new();
+    let value = "v".repeat(2_000);
+    let near: String = (0..100).map(|nth| format!("put near{nth:03} {value}{nth}\n")).collect();
+    machine.script(&near);
+    for nth in 0..20 {
+        machine.script(&format!("put scattered{nth:02} {nth}"));
+        machine.script(&"put other x\n".repeat(20));
+    }
+    machine.script("txn then put near000 1 ; put near001 1 ; put near002 1");
+    let mut ids = Vec::new();
+    let mut keys = Vec::new();
+    machine.state.index.visit(&crate::KeyRange::ALL, &mut |key, meta| {
+        keys.push(key.to_vec());
+        ids.push(meta.event_id());
+        ControlFlow::Continue(())
+    });
+    let found: Vec<_> =
+        pairs(&machine.store, &ids).unwrap().into_iter().map(|kv| kv.key.to_vec()).collect();
+    assert_eq!(found, keys);
+    ids.reverse();
+    keys.reverse();
+    ids.push(ids[50]);
+    keys.push(keys[50].clone());
+    let found: Vec<_> =
+        pairs(&machine.store, &ids).unwrap().into_iter().map(|kv| kv.key.to_vec()).collect();
+    assert_eq!(found, keys);
+    ids.push(EventId { revision: 50, sub: 9 });
+    assert!(pairs(&machine.store, &ids).is_err());
+    assert!(pairs(&machine.store, &ids[ids.len() - 1..]).is_err());
+    assert!(pairs(&machine.store, &[]).unwrap().is_empty());
+}
