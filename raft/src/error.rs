@@ -79,10 +79,12 @@ pub enum MembershipError {
 /// A node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("identity in {path}: {reason}")]
+    #[error("identity in {}: {reason}", path.display())]
     Identity { path: std::path::PathBuf, reason: String },
     #[error(transparent)]
     Storage(Box<dyn std::error::Error + Send + Sync>),
+    #[error("data directory {}: {reason}", path.display())]
+    DataDir { path: std::path::PathBuf, reason: String },
     #[error("timers: {0}")]
     Timers(String),
     #[error("peer listener")]

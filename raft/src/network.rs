@@ -47,10 +47,12 @@ enum Purpose {
 
 impl Network {
     fn connection(&self, target: u64, node: &NodeMeta, purpose: Purpose) -> Connection {
+        self.peers.learn([(target, node.endpoints.peer.clone())]);
         Connection {
             own: self.peers.identity().node,
             target,
-            peer: self.peers.at(target, &node.endpoints.peer),
+            address: node.endpoints.peer.clone(),
+            peers: Arc::clone(&self.peers),
             purpose,
             storage: self.storage.clone(),
             timers: self.timers,
@@ -77,13 +79,19 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub(crate) struct Connection {
     own: u64,
     target: u64,
-    peer: Peer,
+    address: String,
+    peers: Arc<Peers>,
     purpose: Purpose,
     storage: StorageControl,
     timers: Timers,
 }
 
 impl Connection {
+    /// Where the target listens now: openraft keeps this object when a member's address changes.
+    fn peer(&self) -> Peer {
+        self.peers.get(self.target).unwrap_or_else(|_| self.peers.at(self.target, &self.address))
+    }
+
     fn timeout(&self, action: RPCTypes, timeout: Duration) -> RPCError<TypeConfig> {
         RPCError::Timeout(Timeout { action, id: self.own, target: self.target, timeout })
     }
@@ -115,8 +123,9 @@ impl Connection {
             counted.fetch_add(1, Ordering::Relaxed);
             wire::append_to_wire(&request)
         });
-        let mut client = self.peer.replication();
-        let call = client.append(self.peer.request(frames));
+        let peer = self.peer();
+        let mut client = peer.replication();
+        let call = client.append(peer.request(frames));
         let watchdog = self.timers.ack_watchdog;
         let replies = self.call(RPCTypes::AppendEntries, watchdog, call).await?;
         let state = AckStream {
@@ -196,8 +205,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        let mut client = self.peer.control();
-        let call = client.heartbeat(self.peer.request(wire::append_to_wire(&rpc)));
+        let peer = self.peer();
+        let mut client = peer.control();
+        let call = client.heartbeat(peer.request(wire::append_to_wire(&rpc)));
         let reply = self.call(RPCTypes::AppendEntries, option.hard_ttl(), call).await?;
         Ok(parse_ack(&reply)?.into())
     }
@@ -218,8 +228,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let Some(request) = input.next().await else {
                 return Ok(futures::stream::empty().boxed());
             };
-            let mut client = self.peer.control();
-            let call = client.heartbeat(self.peer.request(wire::append_to_wire(&request)));
+            let peer = self.peer();
+            let mut client = peer.control();
+            let call = client.heartbeat(peer.request(wire::append_to_wire(&request)));
             let reply = self.call(RPCTypes::AppendEntries, option.hard_ttl(), call).await?;
             let result = parse_ack(&reply);
             Ok(futures::stream::once(std::future::ready(result)).boxed())
@@ -231,8 +242,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<VoteResponse<TypeConfig>> {
-        let mut client = self.peer.control();
-        let call = client.vote(self.peer.request(wire::vote_request_to_wire(&rpc)));
+        let peer = self.peer();
+        let mut client = peer.control();
+        let call = client.vote(peer.request(wire::vote_request_to_wire(&rpc)));
         let reply = self.call(RPCTypes::Vote, option.hard_ttl(), call).await?;
         wire::vote_response_from_wire(&reply).map_err(|error| network_error(&error))
     }
@@ -242,8 +254,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<VoteResponse<TypeConfig>> {
-        let mut client = self.peer.control();
-        let call = client.pre_vote(self.peer.request(wire::vote_request_to_wire(&rpc)));
+        let peer = self.peer();
+        let mut client = peer.control();
+        let call = client.pre_vote(peer.request(wire::vote_request_to_wire(&rpc)));
         let reply = self.call(RPCTypes::Vote, option.hard_ttl(), call).await?;
         wire::vote_response_from_wire(&reply).map_err(|error| network_error(&error))
     }
@@ -257,7 +270,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let sending = async {
             let source = self.storage.snapshot_source(image_of(snapshot.snapshot)?);
-            send_snapshot(&self.peer, vote, source, self.timers.snapshot_stall).await
+            send_snapshot(&self.peer(), vote, source, self.timers.snapshot_stall).await
         };
         tokio::select! {
             // The receiver keeps what it has and goes on from there next time.
@@ -279,8 +292,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
-        let mut client = self.peer.control();
-        let call = client.transfer_leader(self.peer.request(wire::transfer_to_wire(&request)));
+        let peer = self.peer();
+        let mut client = peer.control();
+        let call = client.transfer_leader(peer.request(wire::transfer_to_wire(&request)));
         let reply = self.call(RPCTypes::TransferLeader, option.hard_ttl(), call).await?;
         wire::transfer_result_from_wire(&reply).map_err(|error| network_error(&error))
     }

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::{Limits, NodeOptions, Timers, engine_config};
 use crate::connect::incoming;
 use crate::convert::member_to_proto;
+use crate::dir_lock::DirLock;
 use crate::engine::Engine;
 use crate::error::{AskError, LeaderHint, MembershipError, ProposeError, ReadError, StartError};
 use crate::identity::{self, StoredIdentity};
@@ -85,6 +86,7 @@ pub(crate) struct Inner {
     pub(crate) runtime: Handle,
     pub(crate) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
     pub(crate) cancel: CancellationToken,
+    _dir_lock: DirLock,
     /// Stopped without waiting: the last handle may be dropped on one of its own threads.
     owned_runtime: Mutex<Option<Runtime>>,
 }
@@ -140,10 +142,19 @@ impl Node {
         let handle = runtime.handle().clone();
         // Everything below is made on the node's own threads: tasks of the engine and of
         // connections stay where they are made.
-        let starting = handle.spawn(start_on_runtime(options, handler, runtime));
-        match starting.await {
-            Ok(started) => started.map(|inner| Node { inner }),
-            Err(error) => Err(StartError::Consensus(error.to_string())),
+        let starting = handle.spawn(start_on_runtime(options, handler, handle.clone()));
+        let started =
+            starting.await.unwrap_or_else(|error| Err(StartError::Consensus(error.to_string())));
+        match started {
+            Ok(inner) => {
+                *inner.owned_runtime.lock() = Some(runtime);
+                Ok(Node { inner })
+            }
+            Err(error) => {
+                // Its own drop would wait, which is not allowed here.
+                runtime.shutdown_background();
+                Err(error)
+            }
         }
     }
 
@@ -449,11 +460,11 @@ impl Node {
 async fn start_on_runtime(
     mut options: NodeOptions,
     handler: Arc<dyn PeerHandler>,
-    runtime: Runtime,
+    handle: Handle,
 ) -> Result<Arc<Inner>, StartError> {
-    let handle = runtime.handle().clone();
     let engine_config =
         engine_config(&options.timers).map_err(|error| StartError::Timers(error.to_string()))?;
+    let dir_lock = DirLock::take(&options.data_dir)?;
     let stored = identity::read_or_draw(&options.data_dir, &options.name)?;
     if stored.cluster == 0 {
         bootstrap::check_initial_cluster(&options.name, &options.initial_cluster)?;
@@ -500,7 +511,8 @@ async fn start_on_runtime(
         runtime: handle.clone(),
         on_fatal: options.on_fatal,
         cancel: CancellationToken::new(),
-        owned_runtime: Mutex::new(Some(runtime)),
+        _dir_lock: dir_lock,
+        owned_runtime: Mutex::new(None),
         stored_identity: tokio::sync::Mutex::new(stored),
     });
     let cancel = inner.cancel.clone();

@@ -237,7 +237,11 @@ async fn retain(node: Arc<Inner>) {
     loop {
         tick.tick().await;
         let trigger = node.engine.trigger();
-        if node.storage.snapshot_is_due() && trigger.snapshot().await.is_err() {
+        // A restored node begins without the front of its log: whoever joins needs a snapshot.
+        let needed = node.storage.newest_snapshot().is_none()
+            && node.storage.log.purged().is_some()
+            && node.leadership.borrow().mine.is_some();
+        if (needed || node.storage.snapshot_is_due()) && trigger.snapshot().await.is_err() {
             return;
         }
         if let Some(upto) = node.storage.purge_upto()

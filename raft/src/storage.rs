@@ -32,7 +32,7 @@ use crate::snapshot::{
 use crate::storage_metrics::StorageMetrics;
 use crate::types::{LogId, Vote};
 
-const LOG_DIR: &str = "raftlog";
+pub(crate) const LOG_DIR: &str = "raftlog";
 
 #[derive(Clone, Debug)]
 pub struct StorageOptions {

@@ -32,6 +32,7 @@ async fn an_interrupted_founding_is_resumed() {
     let node = cluster.run(0).await.unwrap();
     until("the founder drew a cluster", || node.cluster_id() != 0).await;
     cluster.net.cut(&founder, &last);
+    drop(node);
     cluster.crash(0).await;
     cluster.net.heal();
     cluster.run(0).await.unwrap();

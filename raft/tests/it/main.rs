@@ -13,6 +13,7 @@ mod disk;
 mod exactly_once;
 mod identity;
 mod members;
+mod recovery;
 mod snapshots;
 mod storage_suite;
 mod support;

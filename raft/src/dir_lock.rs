@@ -1,0 +1,38 @@
+//! Keeps a second process off a data directory.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::error::StartError;
+
+const FILE: &str = "LOCK";
+
+/// Held as long as the directory is in use; the system lets go of it when the process ends.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    _file: Flock<File>,
+}
+
+impl DirLock {
+    /// # Errors
+    /// Another process, or another node in this one, uses the directory.
+    pub(crate) fn take(data_dir: &Path) -> Result<DirLock, StartError> {
+        let open = || -> io::Result<File> {
+            std::fs::create_dir_all(data_dir)?;
+            OpenOptions::new().create(true).truncate(false).write(true).open(data_dir.join(FILE))
+        };
+        let unusable = |reason: String| StartError::DataDir { path: data_dir.to_owned(), reason };
+        let file = open().map_err(|error| unusable(error.to_string()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(DirLock { _file: file }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(unusable(
+                "another process uses it: stop that one, or give this node its own directory"
+                    .to_owned(),
+            )),
+            Err((_, error)) => Err(unusable(error.to_string())),
+        }
+    }
+}
