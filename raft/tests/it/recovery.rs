@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use raft::recover::{
-    RecoverError, RestoreMember, RestorePlan, force_new_cluster, inspect, restore,
+    PutRow, RecoverError, RestoreMember, RestorePlan, force_new_cluster, inspect, restore,
 };
 use raft::{Consistency, NodeState};
 use statemachine::{Direction, Fault, StateRead, Table};
