@@ -87,6 +87,9 @@ enum Command {
         gib: f64,
         #[arg(long, default_value_t = 10)]
         kills: usize,
+        /// Fail where p99 of writes rises by more [default: 3 from 1 GiB on]
+        #[arg(long, value_name = "FACTOR")]
+        p99_factor_max: Option<f64>,
         /// The moments of the kills follow from it
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -292,9 +295,15 @@ async fn run(cli: Cli) -> Result<ExitCode> {
                 Ending::Invalid => ExitCode::from(2),
             })
         }
-        Command::Snapshot { target, gib, kills, seed } => {
+        Command::Snapshot { target, gib, kills, p99_factor_max, seed } => {
             let cluster = target.options()?;
-            let options = SnapshotOptions { cluster, gib, n_kills: kills, seed };
+            let options = SnapshotOptions {
+                cluster,
+                gib,
+                n_kills: kills,
+                seed,
+                p99_factor_max: p99_factor_max.unwrap_or(snapshot::p99_factor_max(gib)),
+            };
             Ok(verdict(snapshot::run(&options).await?))
         }
         Command::Backup { target, keys, seed } => {
