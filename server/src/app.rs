@@ -71,7 +71,7 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
     crate::duty::start(node.clone(), Arc::clone(&leases), DutyOptions::default(), tasks.stopping());
     let pages = Pages::new(node.clone(), Arc::clone(&leases), Arc::clone(&config), Instant::now());
     let admin = AdminService::new(node.clone(), pages.started());
-    let client = edge::Edge::for_clients(etcd.routes(), admin, &pages, &limits);
+    let client = edge::Edge::for_clients(&etcd, admin, &pages, &limits);
     tasks.spawn("client listener", client.serve(listeners.client, tasks.clone()));
     let http = edge::Edge::for_pages(&pages, &limits);
     tasks.spawn("http listener", http.serve(listeners.http, tasks.clone()));

@@ -1,22 +1,24 @@
 //! A port that speaks HTTP/2 without TLS (gRPC) and HTTP/1.1 (probes, browsers) to whoever comes.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use proto::admin::admin_server::AdminServer;
 use tokio::net::{TcpListener, TcpStream};
+use tonic::body::Body;
 use tower::Service;
 use tracing::{debug, warn};
 
 use crate::admin::service::AdminService;
 use crate::metrics::Calls;
-use crate::rpc::etcd::EtcdLimits;
+use crate::rpc::etcd::{Etcd, EtcdLimits, Gate, KV_PREFIX, KvService};
 use crate::tasks::Tasks;
 
 use super::Pages;
@@ -35,6 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What answers on a port.
 pub(crate) struct Edge {
+    /// Takes most of the load, so it is called before any router.
+    kv: Option<Gate<KvService>>,
     router: Router,
     calls: Arc<Calls>,
     protocol: auto::Builder<TokioExecutor>,
@@ -43,19 +47,21 @@ pub(crate) struct Edge {
 impl Edge {
     /// The etcd API, the administration, and the small pages that clients of etcd probe.
     pub(crate) fn for_clients(
-        etcd: tonic::service::Routes,
+        etcd: &Arc<Etcd>,
         admin: AdminService,
         pages: &Arc<Pages>,
         limits: &EtcdLimits,
     ) -> Edge {
-        let routes = etcd.add_service(AdminServer::new(admin));
+        let routes = etcd.routes().add_service(AdminServer::new(admin));
         // The fallback of the gRPC routes answers what is neither of them.
         let router = routes.prepare().into_axum_router().merge(pages.probes());
-        Edge { router, calls: Arc::clone(&pages.calls), protocol: protocol(limits) }
+        let calls = Arc::clone(&pages.calls);
+        Edge { kv: Some(etcd.kv()), router, calls, protocol: protocol(limits) }
     }
 
     pub(crate) fn for_pages(pages: &Arc<Pages>, limits: &EtcdLimits) -> Edge {
-        Edge { router: pages.all(), calls: Arc::clone(&pages.calls), protocol: protocol(limits) }
+        let calls = Arc::clone(&pages.calls);
+        Edge { kv: None, router: pages.all(), calls, protocol: protocol(limits) }
     }
 
     /// Takes connections until the server stops.
@@ -88,15 +94,14 @@ impl Edge {
             return;
         }
         let service = service_fn(|request: Request<Incoming>| {
-            let mut router = self.router.clone();
-            let calls = Arc::clone(&self.calls);
+            let edge = Arc::clone(&self);
             async move {
-                let call = calls.begin(request.uri().path());
-                let response = router.call(request).await;
-                if let (Some(call), Ok(response)) = (call, &response) {
-                    calls.end(&call, response.headers());
+                let call = edge.calls.begin(request.uri().path());
+                let response = edge.answer(request).await;
+                if let Some(call) = call {
+                    edge.calls.end(&call, response.headers());
                 }
-                response
+                Ok::<_, Infallible>(response)
             }
         });
         let connection = self.protocol.serve_connection(TokioIo::new(stream), service);
@@ -113,6 +118,21 @@ impl Edge {
         if let Err(error) = ended {
             debug!(%error, "a connection ended");
         }
+    }
+}
+
+impl Edge {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let kv = self.kv.as_ref().filter(|_| request.uri().path().starts_with(KV_PREFIX));
+        let Ok(response) = match kv {
+            Some(kv) => kv.clone().call(request).await,
+            // In a box of its own: a call of the KV service has no room to spare for it.
+            None => {
+                let mut router = self.router.clone();
+                Box::pin(router.call(request)).await.map(|response| response.map(Body::new))
+            }
+        };
+        response
     }
 }
 

@@ -7,6 +7,7 @@
 mod auth;
 mod call;
 mod cluster;
+mod codec;
 mod error;
 mod gate;
 mod header;
@@ -34,6 +35,8 @@ use call::Deadline;
 use error::EtcdError;
 use header::Headers;
 
+pub(crate) use gate::Gate;
+pub(crate) use kv::{KV_PREFIX, KvService};
 pub use limits::EtcdLimits;
 pub use maintenance::ETCD_VERSION;
 
@@ -71,6 +74,12 @@ impl Etcd {
         &self.hub
     }
 
+    /// The KV service alone, for an edge that hands its calls over without a router.
+    pub(crate) fn kv(self: &Arc<Self>) -> gate::Gate<KvService> {
+        let receive_max = self.limits.message_bytes_max();
+        gate::Gate::new(KvService::new(Arc::clone(self), receive_max), receive_max)
+    }
+
     /// All etcd services, gRPC health and reflection.
     pub fn routes(self: &Arc<Self>) -> tonic::service::Routes {
         let receive_max = self.limits.message_bytes_max();
@@ -88,7 +97,7 @@ impl Etcd {
         let api = || Arc::clone(self);
         let mut routes = tonic::service::Routes::builder();
         routes
-            .add_service(bounded!(etcd::kv_server::KvServer::new(kv::Kv(api()))))
+            .add_service(self.kv())
             .add_service(gate::Gate::new(watch::WatchServer::new(api(), receive_max), receive_max))
             .add_service(bounded!(etcd::lease_server::LeaseServer::new(lease::Lease(api()))))
             .add_service(bounded!(etcd::cluster_server::ClusterServer::new(

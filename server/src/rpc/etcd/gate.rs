@@ -17,13 +17,13 @@ use tower::Service;
 const TOO_LARGE: &str = "Error, decoded message length too large";
 
 #[derive(Clone)]
-pub(super) struct Gate<S> {
+pub(crate) struct Gate<S> {
     inner: S,
     receive_bytes_max: usize,
 }
 
 impl<S> Gate<S> {
-    pub(super) fn new(inner: S, receive_bytes_max: usize) -> Gate<S> {
+    pub(crate) fn new(inner: S, receive_bytes_max: usize) -> Gate<S> {
         Gate { inner, receive_bytes_max }
     }
 }
@@ -32,9 +32,9 @@ impl<S: NamedService> NamedService for Gate<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S> Service<Request<Body>> for Gate<S>
+impl<S, B> Service<Request<B>> for Gate<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<B>, Response = Response<Body>>,
     S::Future: Unpin,
 {
     type Response = S::Response;
@@ -45,12 +45,12 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         Answer { inner: self.inner.call(request), receive_bytes_max: self.receive_bytes_max }
     }
 }
 
-pub(super) struct Answer<F> {
+pub(crate) struct Answer<F> {
     inner: F,
     receive_bytes_max: usize,
 }

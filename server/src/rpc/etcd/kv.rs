@@ -1,9 +1,10 @@
 //! KV: range, put, delete range, transactions, compaction.
 
+mod service;
+
 use std::sync::Arc;
 
 use proto::etcd;
-use proto::etcd::kv_server;
 use proto::etcd::request_op::Request as Op;
 use proto::quorate::command::Kind;
 use raft::{Consistency, Pinned, View};
@@ -13,29 +14,28 @@ use tonic::{Request, Response, Status};
 use super::{Etcd, error, mismatch};
 use crate::tasks;
 
+pub(crate) use service::{KV_PREFIX, KvService};
+
 /// Reads of more rows go to the blocking pool.
 const INLINE_ROWS_MAX: usize = 16;
 
-pub(super) struct Kv(pub(super) Arc<Etcd>);
-
-#[tonic::async_trait]
-impl kv_server::Kv for Kv {
+impl Etcd {
     async fn range(
         &self,
         request: Request<etcd::RangeRequest>,
     ) -> Result<Response<etcd::RangeResponse>, Status> {
-        let deadline = self.0.admit(request.metadata())?;
+        let deadline = self.admit(request.metadata())?;
         let request = request.into_inner();
-        self.0.check(check::range(&request))?;
-        let view = self.0.view(consistency(request.serializable), deadline).await?;
+        self.check(check::range(&request))?;
+        let view = self.view(consistency(request.serializable), deadline).await?;
         let (plan, store) = view.pin(|state| state.plan_range(&request));
         let plan = plan.map_err(|rejection| error::rejection(&rejection))?;
         let inline = plan.n_rows().is_some_and(|n_rows| n_rows <= INLINE_ROWS_MAX);
         let read = move |store: &Pinned| plan.fetch(store);
         let mut response =
-            if inline { read(&store) } else { self.0.read_off_thread(store, read).await? }
+            if inline { read(&store) } else { self.read_off_thread(store, read).await? }
                 .map_err(|fault| error::fault(&fault))?;
-        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        response.header = Some(self.headers.complete(response.header.as_ref()));
         Ok(Response::new(response))
     }
 
@@ -43,13 +43,13 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<etcd::PutRequest>,
     ) -> Result<Response<etcd::PutResponse>, Status> {
-        let deadline = self.0.admit(request.metadata())?;
+        let deadline = self.admit(request.metadata())?;
         let request = request.into_inner();
-        self.0.check(check::put(&request))?;
-        self.0.check_size(&request)?;
-        let outcome = self.0.propose(Kind::Put(request), deadline).await?;
+        self.check(check::put(&request))?;
+        self.check_size(&request)?;
+        let outcome = self.propose(Kind::Put(request), deadline).await?;
         let Outcome::Put(mut response) = outcome else { return Err(mismatch()) };
-        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        response.header = Some(self.headers.complete(response.header.as_ref()));
         Ok(Response::new(response))
     }
 
@@ -57,13 +57,13 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<etcd::DeleteRangeRequest>,
     ) -> Result<Response<etcd::DeleteRangeResponse>, Status> {
-        let deadline = self.0.admit(request.metadata())?;
+        let deadline = self.admit(request.metadata())?;
         let request = request.into_inner();
-        self.0.check(check::delete_range(&request))?;
-        self.0.check_size(&request)?;
-        let outcome = self.0.propose(Kind::DeleteRange(request), deadline).await?;
+        self.check(check::delete_range(&request))?;
+        self.check_size(&request)?;
+        let outcome = self.propose(Kind::DeleteRange(request), deadline).await?;
         let Outcome::DeleteRange(mut response) = outcome else { return Err(mismatch()) };
-        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        response.header = Some(self.headers.complete(response.header.as_ref()));
         Ok(Response::new(response))
     }
 
@@ -71,19 +71,19 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<etcd::TxnRequest>,
     ) -> Result<Response<etcd::TxnResponse>, Status> {
-        let deadline = self.0.admit(request.metadata())?;
+        let deadline = self.admit(request.metadata())?;
         let request = request.into_inner();
-        let ops_max = self.0.setting(|settings| settings.txn_ops_max);
-        self.0.check(check::txn(&request, ops_max))?;
+        let ops_max = self.setting(|settings| settings.txn_ops_max);
+        self.check(check::txn(&request, ops_max))?;
         if check::is_read_only(&request) {
             let consistency = consistency(is_serializable(&request));
-            let view = self.0.view(consistency, deadline).await?;
-            return self.0.read_txn(&view, &request).await.map(Response::new);
+            let view = self.view(consistency, deadline).await?;
+            return self.read_txn(&view, &request).await.map(Response::new);
         }
-        self.0.check_size(&request)?;
-        let outcome = self.0.propose(Kind::Txn(request), deadline).await?;
+        self.check_size(&request)?;
+        let outcome = self.propose(Kind::Txn(request), deadline).await?;
         let Outcome::Txn(mut response) = outcome else { return Err(mismatch()) };
-        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        response.header = Some(self.headers.complete(response.header.as_ref()));
         Ok(Response::new(response))
     }
 
@@ -93,10 +93,10 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<etcd::CompactionRequest>,
     ) -> Result<Response<etcd::CompactionResponse>, Status> {
-        let deadline = self.0.admit(request.metadata())?;
-        let outcome = self.0.propose(Kind::Compact(request.into_inner()), deadline).await?;
+        let deadline = self.admit(request.metadata())?;
+        let outcome = self.propose(Kind::Compact(request.into_inner()), deadline).await?;
         let Outcome::Compact(mut response) = outcome else { return Err(mismatch()) };
-        response.header = Some(self.0.headers.complete(response.header.as_ref()));
+        response.header = Some(self.headers.complete(response.header.as_ref()));
         Ok(Response::new(response))
     }
 }
