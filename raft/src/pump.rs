@@ -180,16 +180,16 @@ impl Pump {
                     }
                 }
             };
+            let stream = async {
+                if let Err(status) = self.stream_to(leader).await {
+                    tracing::debug!(node = leader, error = %status, "forward stream ended");
+                }
+                tokio::time::sleep(REDIAL_PAUSE).await;
+            };
             tokio::select! {
                 // A stream that is cut off loses nothing: all that is open is sent again.
                 () = other_leader => return,
-                ended = self.stream_to(leader) => {
-                    if let Err(status) = ended {
-                        tracing::debug!(node = leader, error = %status, "forward stream ended");
-                    }
-                    tokio::time::sleep(REDIAL_PAUSE).await;
-                    self.proposer.rewind_all();
-                }
+                () = stream => self.proposer.rewind_all(),
             }
         }
     }

@@ -68,7 +68,9 @@ impl Net {
     }
 
     pub(crate) fn heal(&self) {
-        self.links.lock().unwrap().clear();
+        // Links that stood keep what breaks their connections.
+        let mut links = self.links.lock().unwrap();
+        links.values_mut().filter(|link| link.cut).for_each(|link| *link = Link::default());
     }
 
     fn link(&self, from: &str, to: &str) -> Link {
@@ -158,6 +160,9 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Addresses for `n_nodes`; none of them runs.
     pub(crate) async fn plan(n_nodes: usize) -> Cluster {
+        // Only the first test of the process gets to set it.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        drop(tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init());
         let mut initial = Vec::new();
         let mut listeners = Vec::new();
         for n in 1..=n_nodes {
