@@ -84,8 +84,9 @@ tidy:
 	$(CARGO) test $(RELEASE) -p quorate-tests --test tidy
 
 clients:
-	$(call step,real clients,90 seconds)
+	$(call step,real clients,2 minutes)
 	$(CARGO) test $(RELEASE) -p quorate-tests --lib --test clients
+	$(CARGO) test $(RELEASE) -p quorate-tests --test perf
 
 operator:
 	$(call step,what a person does with the binary,1 minute)

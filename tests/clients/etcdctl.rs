@@ -459,19 +459,6 @@ fn limits_are_those_of_etcd() {
     assert!(large.success, "{large:?}");
 }
 
-/// One minute of 150 writes a second by 50 clients; `etcdctl` judges rate and latency itself.
-#[test]
-fn check_perf_passes() {
-    let fixture = Fixture::start();
-    let mut command = etcdctl(&fixture.endpoints());
-    let said = run(command.args(["check", "perf", "--load", "s"]), "", Duration::from_secs(150));
-    let verdicts: Vec<&str> =
-        said.stdout.lines().filter(|line| line.contains("PASS") || line.contains("FAIL")).collect();
-    println!("{}", verdicts.join("\n"));
-    assert!(said.success, "{said:?}");
-    assert!(verdicts.iter().all(|line| !line.contains("FAIL")), "{verdicts:?}");
-}
-
 fn ctl(fixture: &Fixture, arguments: &[&str]) -> serde_json::Value {
     ctl_at(&fixture.endpoints(), arguments)
 }

@@ -241,9 +241,9 @@ impl Draw {
                 range.revision = 0;
                 Request::RequestRange(range)
             }
-            7..9 => Request::RequestDeleteRange(delete(random)),
+            7..9 => Request::RequestDeleteRange(delete_inside(random)),
             _ if depth > 0 => Request::RequestTxn(self.txn(random, depth - 1)),
-            _ => Request::RequestDeleteRange(delete(random)),
+            _ => Request::RequestDeleteRange(delete_inside(random)),
         };
         etcd::RequestOp { request: Some(request) }
     }
@@ -283,6 +283,16 @@ fn delete(random: &mut StdRng) -> etcd::DeleteRangeRequest {
         range_end: if whole_ranges { end(random) } else { Default::default() },
         prev_kv: random.random_bool(0.5),
     }
+}
+
+/// A delete inside of a transaction. One to the end of the keyspace is left out: etcd does not see
+/// that it covers a put of the same branch, and ours refuses the two as a duplicate key.
+fn delete_inside(random: &mut StdRng) -> etcd::DeleteRangeRequest {
+    let mut delete = delete(random);
+    if delete.range_end.as_ref() == b"\0" || delete.range_end <= delete.key {
+        delete.range_end = Default::default();
+    }
+    delete
 }
 
 fn key<T: From<&'static [u8]> + Default>(random: &mut StdRng) -> T {
