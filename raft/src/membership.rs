@@ -12,12 +12,14 @@ use proto::quorate::change_members_reply;
 use proto::quorate::change_members_request::{
     AddLearner, Change, Promote, Remove, Replace, UpdateEndpoints,
 };
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::bootstrap::say_hello;
 use crate::convert::{member_from_proto, member_to_proto};
 use crate::error::MembershipError;
 use crate::node::Inner;
+use crate::tasks;
 use crate::types::{NodeMeta, TypeConfig};
 
 /// A learner this close to the leader's log may become a voter: it catches up with the rest in
@@ -136,11 +138,23 @@ fn not_leader(node: &Inner) -> change_members_reply::Result {
     change_members_reply::Result::NotLeader(quorate::NotLeader { leader })
 }
 
+/// In a task of its own: a caller that hangs up must not leave a change half done.
 async fn carry_out(
     node: &Arc<Inner>,
     change: Change,
     deadline: Instant,
 ) -> Result<u64, MembershipError> {
+    let (done, outcome) = oneshot::channel();
+    let worker = Arc::clone(node);
+    let task = async move {
+        // Nobody may be listening any more.
+        let _ = done.send(run(&worker, change, deadline).await);
+    };
+    tasks::spawn(&node.runtime, "membership change", task);
+    outcome.await.unwrap_or(Err(MembershipError::ShuttingDown))
+}
+
+async fn run(node: &Arc<Inner>, change: Change, deadline: Instant) -> Result<u64, MembershipError> {
     match change {
         Change::AddLearner(AddLearner { peer }) => add_learner(node, &peer, deadline).await,
         Change::Promote(Promote { node: id }) => promote(node, id, deadline).await,

@@ -56,6 +56,7 @@ impl Network {
             purpose,
             storage: self.storage.clone(),
             timers: self.timers,
+            refusals: 0,
         }
     }
 }
@@ -84,7 +85,14 @@ pub(crate) struct Connection {
     purpose: Purpose,
     storage: StorageControl,
     timers: Timers,
+    /// Replication streams in a row that the peer did not take.
+    refusals: u32,
 }
+
+/// Pause after the first refused replication stream; doubles with each one that follows.
+const REDIAL_PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause: a node that comes back is found within this time.
+const REDIAL_PAUSE_MAX: Duration = Duration::from_millis(200);
 
 impl Connection {
     /// Where the target listens now: openraft keeps this object when a member's address changes.
@@ -108,6 +116,26 @@ impl Connection {
             Ok(Err(status)) => Err(rpc_error(&status)),
             Err(_) => Err(self.timeout(action, timeout)),
         }
+    }
+
+    /// openraft's own back-off ends with the next write, so under load it would dial a dead peer
+    /// as fast as that refuses.
+    async fn stream_or_pause<S>(
+        &mut self,
+        input: S,
+    ) -> Rpc<BoxStream<'static, Rpc<StreamAppendResult<TypeConfig>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let opened = self.stream(input).await;
+        if opened.is_ok() {
+            self.refusals = 0;
+        } else {
+            let pause = REDIAL_PAUSE.saturating_mul(1 << self.refusals.min(8));
+            self.refusals += 1;
+            tokio::time::sleep(pause.min(REDIAL_PAUSE_MAX)).await;
+        }
+        opened
     }
 
     async fn stream<S>(
@@ -222,7 +250,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     {
         Box::pin(async move {
             if self.purpose != Purpose::Heartbeat {
-                return self.stream(input).await;
+                return self.stream_or_pause(input).await;
             }
             // A heartbeat is a stream of one item: a stream of its own would cost more than it.
             let Some(request) = input.next().await else {

@@ -43,9 +43,16 @@ fn quieted(filter: Targets) -> Targets {
 
     let asked: Vec<String> = filter.iter().map(|(target, _)| target.to_owned()).collect();
     let mut quieted = filter;
-    for target in ["openraft", "h2", "hyper", "tonic", "tower"] {
+    for (target, level) in [
+        // It warns of each heartbeat that a dead peer does not answer, twenty times a second.
+        ("openraft", LevelFilter::ERROR),
+        ("h2", LevelFilter::WARN),
+        ("hyper", LevelFilter::WARN),
+        ("tonic", LevelFilter::WARN),
+        ("tower", LevelFilter::WARN),
+    ] {
         if !asked.iter().any(|known| known == target) {
-            quieted = quieted.with_target(target, LevelFilter::WARN);
+            quieted = quieted.with_target(target, level);
         }
     }
     quieted
