@@ -4,6 +4,7 @@ pub(crate) mod frame;
 pub(crate) mod image;
 pub(crate) mod reader;
 pub(crate) mod restore;
+pub(crate) mod seal;
 pub(crate) mod stream;
 #[cfg(test)]
 mod tests;

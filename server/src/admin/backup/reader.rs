@@ -9,6 +9,7 @@ use proto::admin::{BackupHeader, BackupTrailer};
 use super::frame::{
     FORMAT, FRAME_HEAD_BYTES, FrameKind, MAGIC, PAYLOAD_BYTES_MAX, checksum, take_varint,
 };
+use super::seal::{SEAL_BYTES_MAX, is_seal};
 
 /// A block decompresses to about 256 KiB, or to one row that may be as large as a request.
 const BLOCK_RAW_BYTES_MAX: u64 = 96 << 20;
@@ -188,12 +189,17 @@ impl<R: Read> Reader<R> {
         if trailer.blake3 != self.digest.finalize().as_bytes().as_slice() {
             return Err(self.damaged(frame, "the digest of all bytes before it differs"));
         }
-        let mut one = [0];
-        let more = read_full(&mut self.input, &mut one)
+        self.count(frame);
+        let mut rest = Vec::new();
+        self.input
+            .by_ref()
+            .take(SEAL_BYTES_MAX as u64 + 1)
+            .read_to_end(&mut rest)
             .map_err(|error| BackupError::Read { at: self.at, error })?;
-        if more != 0 {
+        if !rest.is_empty() && !is_seal(self.digest.clone(), &rest) {
             return Err(BackupError::Trailing { at: self.at });
         }
+        self.at += rest.len() as u64;
         self.trailer = Some(trailer);
         Ok(())
     }

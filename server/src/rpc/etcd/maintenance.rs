@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use proto::etcd;
 use proto::etcd::maintenance_server;
 use proto::quorate::command::Kind;
@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::error::{self, EtcdError};
 use super::{Etcd, mismatch};
+use crate::admin::backup::seal::Sealer;
 use crate::admin::backup::stream as backup;
 use crate::rpc::leader::name_leader;
 
@@ -147,16 +148,7 @@ impl maintenance_server::Maintenance for Maintenance {
     ) -> Result<Response<SnapshotStream>, Status> {
         let deadline = self.0.admit(request.metadata())?;
         let view = self.0.view(Consistency::Local, deadline).await?;
-        let backup = backup::stream(&self.0.node, &view).map(|chunk| {
-            chunk.map(|chunk| etcd::SnapshotResponse {
-                header: None,
-                // Not known ahead: the file is compressed as it goes out.
-                remaining_bytes: 0,
-                blob: chunk.data,
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-            })
-        });
-        Ok(Response::new(Box::pin(backup)))
+        Ok(Response::new(sealed(backup::stream(&self.0.node, &view))))
     }
 
     async fn move_leader(
@@ -195,6 +187,29 @@ impl maintenance_server::Maintenance for Maintenance {
     ) -> Result<Response<etcd::DowngradeResponse>, Status> {
         Err(Status::unimplemented("etcdserver: there is no etcd version to downgrade to"))
     }
+}
+
+/// A backup as a snapshot, with the end that etcd's tools look for.
+fn sealed(backup: backup::BackupStream) -> SnapshotStream {
+    let blob = |blob| etcd::SnapshotResponse {
+        header: None,
+        // Not known ahead: the file is compressed as it goes out.
+        remaining_bytes: 0,
+        blob,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let begun = (backup, Some(Sealer::default()));
+    Box::pin(stream::unfold(begun, move |(mut backup, sealer)| async move {
+        let mut sealer = sealer?;
+        match backup.next().await {
+            Some(Ok(chunk)) => {
+                sealer.push(&chunk.data);
+                Some((Ok(blob(chunk.data)), (backup, Some(sealer))))
+            }
+            Some(Err(status)) => Some((Err(status), (backup, None))),
+            None => Some((Ok(blob(sealer.seal())), (backup, None))),
+        }
+    }))
 }
 
 fn alarms(state: &State) -> Vec<etcd::AlarmMember> {
