@@ -42,9 +42,7 @@ async fn main() {
     let parent = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let n_keys: u64 = args.next().map_or(200_000, |n| n.parse().unwrap());
     let dir = tempfile::tempdir_in(parent).unwrap();
-    if args.next().is_none() {
-        append(&dir.path().join("log")).await;
-    }
+    append(&dir.path().join("log")).await;
     state(&dir.path().join("a"), &dir.path().join("b"), n_keys).await;
 }
 
