@@ -339,6 +339,11 @@ impl StateRead for Tables {
         image::get(&self.db, self.family(table.name()), image::read_options(None), key)
     }
 
+    fn get_many(&self, table: Table, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, Fault> {
+        let family = self.family(table.name());
+        image::get_many(&self.db, family, image::read_options(None), keys)
+    }
+
     fn scan(
         &self,
         table: Table,

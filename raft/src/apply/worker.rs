@@ -229,6 +229,11 @@ fn install(core: &Core, staged: Staged) -> Result<(), Fault> {
 fn replace(core: &Core, generation: Generation, position: &Position) {
     let replaced = core.current.swap(Arc::new(generation));
     replaced.tables.retire();
+    // Closing tables writes out what they hold in memory, which nobody should wait for here.
+    let closing = std::thread::Builder::new().name("retire".into());
+    if let Err(error) = closing.spawn(move || drop(replaced)) {
+        tracing::warn!(%error, "the replaced state is closed where it is last read");
+    }
     *core.position.lock() = position.clone();
     core.flusher.reset();
     let index = position.applied.map_or(0, |applied| applied.index);

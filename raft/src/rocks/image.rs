@@ -97,6 +97,13 @@ impl StateRead for Pinned {
         })
     }
 
+    fn get_many(&self, table: Table, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, Fault> {
+        self.0.with_dependent(|tables, snapshot| {
+            let family = tables.family(table.name());
+            get_many(&tables.db, family, read_options(Some(snapshot)), keys)
+        })
+    }
+
     fn scan(
         &self,
         table: Table,
@@ -130,6 +137,34 @@ pub(super) fn get(
     let row = db.get_pinned_cf_opt(family, key, &options).map_err(storage)?;
     Ok(row.map(|row| Bytes::copy_from_slice(&row)))
 }
+
+/// A read of more rows than this does not fill the block cache: it would only push out what is
+/// read again and again, and inserting costs more than the read.
+const CACHED_ROWS_MAX: usize = 1024;
+
+/// Reads in the order in which rows lie, so that each block is searched and unpacked once.
+pub(super) fn get_many(
+    db: &DB,
+    family: &ColumnFamily,
+    mut options: ReadOptions,
+    keys: &[&[u8]],
+) -> Result<Vec<Option<Bytes>>, Fault> {
+    options.fill_cache(keys.len() <= CACHED_ROWS_MAX);
+    let mut order: Vec<usize> = (0..keys.len()).collect();
+    order.sort_unstable_by_key(|at| keys[*at]);
+    let mut rows = vec![None; keys.len()];
+    for batch in order.chunks(BATCH_ROWS) {
+        let sorted = batch.iter().map(|at| keys[*at]);
+        let found = db.batched_multi_get_cf_opt(family, sorted, true, &options);
+        for (at, row) in batch.iter().zip(found) {
+            rows[*at] = row.map_err(storage)?.map(|row| Bytes::copy_from_slice(&row));
+        }
+    }
+    Ok(rows)
+}
+
+/// Rows that RocksDB looks up together; it pins the blocks of all of them.
+const BATCH_ROWS: usize = 256;
 
 pub(super) fn scan(
     db: &DB,

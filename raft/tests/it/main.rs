@@ -15,5 +15,6 @@ mod identity;
 mod members;
 mod recovery;
 mod snapshots;
+mod state;
 mod storage_suite;
 mod support;

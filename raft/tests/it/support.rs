@@ -146,22 +146,20 @@ pub(crate) fn register_entry(index: u64) -> Entry {
     )
 }
 
+/// One command of the registered origin.
+pub(crate) fn command_entry(index: u64, epoch: u64, kind: quorate::command::Kind) -> Entry {
+    let commands = vec![quorate::Command { fence: None, kind: Some(kind) }];
+    let run =
+        quorate::Run { origin: ORIGIN, epoch, first_seq: index, settled_below: index, commands };
+    batch_entry(index, run)
+}
+
 /// Puts one key, a different one for each index, with a value of so many bytes.
 pub(crate) fn put_entry(index: u64, epoch: u64, value_bytes: usize) -> Entry {
     let key = format!("key/{:08}", index.wrapping_mul(2_654_435_761) % 100_000_000);
     let value: Vec<u8> = (0..value_bytes).map(|i| (index as usize * 31 + i) as u8).collect();
     let put = etcd::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
-    let kind = Some(quorate::command::Kind::Put(put));
-    batch_entry(
-        index,
-        quorate::Run {
-            origin: ORIGIN,
-            epoch,
-            first_seq: index,
-            settled_below: index,
-            commands: vec![quorate::Command { fence: None, kind }],
-        },
-    )
+    command_entry(index, epoch, quorate::command::Kind::Put(put))
 }
 
 /// Membership, registration, then puts: a log of `n` entries from the very beginning.
