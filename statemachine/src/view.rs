@@ -59,6 +59,23 @@ pub struct Trouble {
     pub reason: String,
 }
 
+/// How much each view holds, rows that do not decode included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ViewCounts {
+    pub sessions: usize,
+    pub channels: usize,
+    pub databases: usize,
+    pub collections: usize,
+    pub partitions: usize,
+    pub fields: usize,
+    pub aliases: usize,
+    /// Things that RootCoord removed and whose keys it has not collected yet.
+    pub tombstones: usize,
+    /// RootCoord's copies of earlier states.
+    pub copies: usize,
+    pub undecodable: usize,
+}
+
 /// All views of one state.
 #[derive(Debug)]
 pub struct Views {
@@ -158,6 +175,22 @@ impl Views {
 
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    pub fn counts(&self) -> ViewCounts {
+        let Views { meta_root: _, names: _, sessions, channels, catalog } = self;
+        ViewCounts {
+            sessions: sessions.rows().len(),
+            channels: channels.rows().len(),
+            databases: catalog.databases().len(),
+            collections: catalog.collections().len(),
+            partitions: catalog.partition_rows().len(),
+            fields: catalog.field_rows().len(),
+            aliases: catalog.aliases().len(),
+            tombstones: catalog.tombstones(),
+            copies: catalog.copies(),
+            undecodable: self.undecodable(),
+        }
     }
 
     /// What does not decode: key below `meta/` or name of the row, revision and reason. At most

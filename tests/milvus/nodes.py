@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 
 # A network namespace of their own, so the ports are free and nothing else listens there.
 CLIENT_PORTS = (2379, 12379, 22379)
@@ -17,6 +18,7 @@ class Node:
     def __init__(self, kind, binary, name, folder, client_port, initial_cluster):
         self.name = name
         self.endpoint = f"127.0.0.1:{client_port}"
+        self.http = f"http://127.0.0.1:{client_port + 2}"
         self.log_path = os.path.join(folder, f"{name}.log")
         data_dir = os.path.join(folder, name)
         peer_port = client_port + 1
@@ -126,6 +128,32 @@ class Cluster:
         assert listed.returncode == 0, listed.stderr
         rows = json.loads(listed.stdout).get("kvs", [])
         return {row["key"]: row["create_revision"] for row in rows}
+
+    def views(self):
+        """What each of our nodes makes of Milvus's records."""
+        pages = []
+        for node in self.nodes:
+            with urllib.request.urlopen(f"{node.http}/debug/views", timeout=10) as page:
+                pages.append(json.load(page))
+        return pages
+
+    def check_views(self):
+        """Every node understands every record of a running Milvus, and all see the same."""
+        deadline = time.monotonic() + READY_S
+        while True:
+            pages = self.views()
+            seen = [(page["rows"], page["sessions"], page["channels"]) for page in pages]
+            # Milvus goes on writing, so a node may be one entry ahead.
+            if all(one == seen[0] for one in seen) or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        assert all(one == seen[0] for one in seen), f"nodes see different things: {seen}"
+        for page in pages:
+            assert page["undecodable"] == [], page["undecodable"]
+            assert page["drift"] == [], page["drift"]
+        # One key below `session/` is the counter of ids.
+        assert len(pages[0]["sessions"]) == len(self.sessions()) - 1, pages[0]["sessions"]
+        return pages[0]["rows"]
 
     def stop(self):
         for node in self.nodes:

@@ -75,6 +75,8 @@ def run_scenario(options, folder):
         assert not lost, f"components lost their session: {lost}"
         for node in cluster.nodes:
             node.check_alive()
+        if options.kind == "quorate":
+            print(f"views of all three nodes are whole and equal: {cluster.check_views()}", flush=True)
     finally:
         print(f"{calls.report()}", flush=True)
         milvus.stop()

@@ -95,14 +95,57 @@ pub(super) async fn settings(State(pages): State<Arc<Pages>>) -> Json<Value> {
     }))
 }
 
-/// What the typed views hold, in counts.
+/// Rows of one kind that a page shows at most: it is made under the state's read lock.
+const ROWS_MAX: usize = 100;
+/// Looking for drift walks the whole catalogue; above this many copies a page does not.
+const DRIFT_COPIES_MAX: usize = 50_000;
+
+/// What the typed views hold: counts, who is alive, who consumes what, and what is amiss.
 pub(super) async fn views(State(pages): State<Arc<Pages>>) -> Json<Value> {
     Json(pages.node.local_view().read(|state| {
+        let views = state.views();
+        let counts = views.counts();
+        let sessions = views.sessions().rows().iter().take(ROWS_MAX);
+        let channels = views.channels().rows().iter().take(ROWS_MAX);
+        let drift = (counts.copies <= DRIFT_COPIES_MAX).then(|| {
+            let keys = views.catalog().drift().into_iter().take(ROWS_MAX);
+            keys.map(|key| key.to_string()).collect::<Vec<_>>()
+        });
         json!({
             "keys": state.n_keys(),
             "leases": state.n_leases(),
             "index_memory_bytes": state.index_memory_bytes(),
-            "undecodable_rows": state.views().undecodable(),
+            "rows": {
+                "sessions": counts.sessions,
+                "channels": counts.channels,
+                "databases": counts.databases,
+                "collections": counts.collections,
+                "partitions": counts.partitions,
+                "fields": counts.fields,
+                "aliases": counts.aliases,
+                "tombstones": counts.tombstones,
+                "copies": counts.copies,
+                "undecodable": counts.undecodable,
+            },
+            "sessions": sessions
+                .map(|(key, row)| (key.to_string(), Value::from(row.to_string())))
+                .collect::<serde_json::Map<_, _>>(),
+            "channels": channels
+                .map(|((node, name), row)| (format!("{node}/{name}"), Value::from(row.to_string())))
+                .collect::<serde_json::Map<_, _>>(),
+            // RootCoord restarts from its copies: these would come up otherwise than they are.
+            "drift": drift,
+            "undecodable": views
+                .troubles(ROWS_MAX)
+                .into_iter()
+                .map(|trouble| {
+                    json!({
+                        "row": trouble.what,
+                        "revision": trouble.revision,
+                        "reason": trouble.reason,
+                    })
+                })
+                .collect::<Vec<_>>(),
         })
     }))
 }
