@@ -1,5 +1,4 @@
-//! Administration of a node: its own gRPC service, backups, recovery.
+//! Administration of a node: its own gRPC service, and backups.
 
 pub(crate) mod backup;
-pub(crate) mod recover;
 pub(crate) mod service;

@@ -84,23 +84,23 @@ fn raft(page: &mut Page, node: &Node) {
         status.members.len() as u64,
     );
     page.gauge("quorate_raft_voters_count", "Members that vote", status.voters().count() as u64);
+    let name = |id: &u64| status.member(*id).map_or("", |member| member.meta.name.as_str());
     for (id, progress) in &status.peers {
-        let name = status.member(*id).map_or("", |member| member.meta.name.as_str());
-        let peer = &[("peer", name)];
         page.labelled(
             "quorate_raft_peer_lag_entries",
             "Entries that a peer still lacks, on the leader",
-            peer,
+            &[("peer", name(id))],
             progress.lag_entries,
         );
-        if let Some(silent) = progress.silent {
-            page.labelled(
-                "quorate_raft_peer_silent_ms",
-                "Since a peer last answered the leader",
-                peer,
-                u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
-            );
-        }
+    }
+    for (id, progress) in &status.peers {
+        let Some(silent) = progress.silent else { continue };
+        page.labelled(
+            "quorate_raft_peer_silent_ms",
+            "Since a peer last answered the leader",
+            &[("peer", name(id))],
+            u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
+        );
     }
 }
 

@@ -36,16 +36,24 @@ pub(crate) fn start(format: LogFormat, filter: Targets) {
     }
 }
 
-/// openraft and the HTTP stack report every heartbeat and frame at `info` and `debug`; ours are
-/// the records that a person asked for. A filter that names them explicitly keeps its word.
+/// openraft and the HTTP stack report every heartbeat and frame, and openraft warns twenty times a
+/// second of a peer that is away, which `raft` says once. A filter that names them explicitly keeps
+/// its word.
 fn quieted(filter: Targets) -> Targets {
     use tracing::level_filters::LevelFilter;
 
     let asked: Vec<String> = filter.iter().map(|(target, _)| target.to_owned()).collect();
     let mut quieted = filter;
-    for target in ["openraft", "h2", "hyper", "tonic", "tower"] {
+    let noisy = [
+        ("openraft", LevelFilter::ERROR),
+        ("h2", LevelFilter::WARN),
+        ("hyper", LevelFilter::WARN),
+        ("tonic", LevelFilter::WARN),
+        ("tower", LevelFilter::WARN),
+    ];
+    for (target, level) in noisy {
         if !asked.iter().any(|known| known == target) {
-            quieted = quieted.with_target(target, LevelFilter::WARN);
+            quieted = quieted.with_target(target, level);
         }
     }
     quieted

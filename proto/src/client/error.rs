@@ -24,6 +24,17 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Without advice, for lists of several.
+    pub fn brief(&self) -> String {
+        match self {
+            ClientError::Unreachable { tried, .. } => tried.clone(),
+            ClientError::Refused { status, .. } => status.message().to_owned(),
+            ClientError::NoEndpoint
+            | ClientError::BadEndpoint { .. }
+            | ClientError::Unclear { .. } => self.to_string(),
+        }
+    }
+
     /// The refusal of a node, where it was one.
     pub fn status(&self) -> Option<&tonic::Status> {
         match self {

@@ -4,6 +4,7 @@
 mod members;
 mod status;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,12 +23,13 @@ const CALL_WITHIN: Duration = Duration::from_secs(10);
 
 pub(crate) struct AdminService {
     node: Node,
+    data_dir: PathBuf,
     started: Instant,
 }
 
 impl AdminService {
-    pub(crate) fn new(node: Node, started: Instant) -> AdminService {
-        AdminService { node, started }
+    pub(crate) fn new(node: Node, data_dir: PathBuf, started: Instant) -> AdminService {
+        AdminService { node, data_dir, started }
     }
 
     fn settings_now(&self) -> admin::SettingsReply {
@@ -56,7 +58,7 @@ impl Admin for AdminService {
         &self,
         _request: Request<admin::StatusRequest>,
     ) -> Result<Response<admin::NodeStatus>, Status> {
-        Ok(Response::new(status::of(&self.node, self.started)))
+        Ok(Response::new(status::of(&self.node, &self.data_dir, self.started)))
     }
 
     async fn member_add(

@@ -227,8 +227,10 @@ pub(super) async fn del(args: DelArgs) -> anyhow::Result<Ending> {
     let written =
         Written { revision: revision(reply.header.as_ref()), deleted: Some(reply.deleted) };
     output::show(args.cluster.output.output, &written, |written| {
-        let keys = written.deleted.unwrap_or_default();
-        format!("{keys} keys deleted at revision {}", written.revision)
+        match written.deleted.unwrap_or_default() {
+            1 => format!("1 key deleted at revision {}", written.revision),
+            keys => format!("{keys} keys deleted at revision {}", written.revision),
+        }
     })?;
     Ok(if reply.deleted == 0 { Ending::Bad } else { Ending::Good })
 }

@@ -40,24 +40,25 @@ struct ForceArgs {
 
 pub(super) fn run(args: RecoverArgs) -> anyhow::Result<Ending> {
     let RecoverCommand::ForceNewCluster(args) = args.command;
-    let facts = crate::admin::recover::inspect(&args.data_dir)?;
+    let facts = raft::recover::inspect(&args.data_dir)?;
     let phrase = format!("force new cluster of {}", facts.name);
     note(&format!(
         "\n  !!  FORCE A NEW CLUSTER OUT OF ONE NODE  !!\n\n\
          \x20 data directory  {}\n\
          \x20 node            {}\n\
          \x20 cluster         {:016x}\n\
-         \x20 last entry      {}\n\n\
+         \x20 last entry      {} (term {})\n\n\
          \x20 Every write that this node never received is lost.\n\
          \x20 The other members are shut out for good, also when their machines come back.\n\
          \x20 If a majority of them can still be started, stop here and start them instead.\n",
         args.data_dir.display(),
         facts.name,
-        facts.cluster_id,
-        facts.last_index,
+        facts.cluster,
+        facts.last_log_index,
+        facts.term,
     ));
     confirm(args.confirm.as_deref(), &phrase)?;
-    let cluster_id = crate::admin::recover::force(&args.data_dir)?;
+    let cluster_id = raft::recover::force_new_cluster(&args.data_dir)?;
     line(&format!(
         "{} is now the only member of cluster {cluster_id:016x}; start it, then add members",
         facts.name

@@ -95,7 +95,7 @@ pub(super) async fn ask_all(client: &Client) -> anyhow::Result<ClusterReport> {
     }
     let answers = join_all(targets.iter().map(async |(_, _, address)| match address.is_empty() {
         true => Err("has told no client address yet".to_owned()),
-        false => client.status_of(address).await.map_err(|error| error.to_string()),
+        false => client.status_of(address).await.map_err(|error| error.brief()),
     }))
     .await;
     let mut lines = Vec::new();
@@ -126,7 +126,7 @@ fn judge(statuses: &[NodeStatus], mut nodes: Vec<NodeLine>) -> ClusterReport {
     let furthest = statuses.iter().map(|s| s.last_log_index.max(s.applied_index)).max();
     for line in &mut nodes {
         match (&line.error, furthest) {
-            (Some(error), _) => problems.push(format!("{} does not answer: {error}", line.name)),
+            (Some(error), _) => problems.push(format!("{} does not answer at {error}", line.name)),
             (None, Some(furthest)) => {
                 let lag = furthest.saturating_sub(line.index);
                 line.lag = Some(lag);

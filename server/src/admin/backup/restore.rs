@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use proto::admin::{BackupHeader, BackupTrailer};
+use raft::recover::{RestoreMember, RestorePlan};
 
 use super::image::BackupImage;
 
@@ -42,13 +43,28 @@ pub(crate) fn restore(plan: &Plan, progress: &dyn Fn(Step)) -> anyhow::Result<Do
     refuse_used_directory(plan)?;
     let image = BackupImage::open(&plan.file, &|bytes| progress(Step::Checked(bytes)))?;
     let ids = Ids::new(&image.header, &image.trailer, plan);
+    let members: Vec<RestoreMember> = plan
+        .members
+        .iter()
+        .map(|(name, peer)| RestoreMember {
+            id: ids.node(name),
+            name: name.clone(),
+            peer: peer.clone(),
+        })
+        .collect();
     let node_id = ids.node(&plan.name);
     let cluster_id = ids.cluster();
-    image.rows(&mut |_, _, _| Ok(()), &|rows| progress(Step::Written(rows)))?;
-    anyhow::bail!(
-        "the backup is good, but building a data directory from it comes later: {node_id} {cluster_id}"
-    );
-    #[allow(unreachable_code, reason = "until raft builds the directory")]
+    raft::recover::restore(
+        &RestorePlan {
+            data_dir: plan.data_dir.clone(),
+            node: node_id,
+            cluster: cluster_id,
+            members,
+            index: image.header.index,
+            term: image.header.term,
+        },
+        &mut |put| image.rows(put, &|rows| progress(Step::Written(rows))),
+    )?;
     let revision = image.header.revision;
     Ok(Done { node_id, cluster_id, revision, rows: image.trailer.rows.iter().sum() })
 }

@@ -1,5 +1,6 @@
 //! What a node says of itself.
 
+use std::path::Path;
 use std::time::Instant;
 
 use proto::admin;
@@ -9,7 +10,10 @@ use crate::metrics::resident_bytes;
 
 use super::digest_bytes;
 
-pub(super) fn of(node: &Node, started: Instant) -> admin::NodeStatus {
+/// Where raft keeps its log, in the data directory.
+const LOG_FOLDER: &str = "raftlog";
+
+pub(super) fn of(node: &Node, data_dir: &Path, started: Instant) -> admin::NodeStatus {
     let status = node.status().borrow().clone();
     let sizes = node.metrics();
     let mut reply = admin::NodeStatus {
@@ -35,6 +39,7 @@ pub(super) fn of(node: &Node, started: Instant) -> admin::NodeStatus {
         snapshot_index: status.snapshot_index,
         resident_bytes: resident_bytes(),
         state_bytes: sizes.state_disk_bytes + sizes.state_memtable_bytes,
+        log_bytes: folder_bytes(&data_dir.join(LOG_FOLDER)),
         snapshot_bytes: sizes.storage.snapshot_size_bytes.get(),
         ..admin::NodeStatus::default()
     };
@@ -78,6 +83,12 @@ fn add_state(reply: &mut admin::NodeStatus, node: &Node) {
             reply.undecodable_rows
         ));
     }
+}
+
+/// A handful of files; 0 where there are none yet.
+fn folder_bytes(folder: &Path) -> u64 {
+    let Ok(files) = std::fs::read_dir(folder) else { return 0 };
+    files.flatten().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
 }
 
 pub(super) fn members(status: &raft::Status) -> Vec<admin::Member> {
