@@ -79,7 +79,20 @@ fn views_of_a_used_stock_cluster() {
     let views = views_of(&dump(USED));
     assert_eq!(views.undecodable(), 0);
     assert_eq!(views.catalog().drift(), []);
-    expect!["ViewCounts { sessions: 8, channels: 4, databases: 2, collections: 4, partitions: 6, fields: 21, aliases: 2, tombstones: 0, copies: 39, undecodable: 0 }"].assert_eq(&format!("{:?}", views.counts()));
+    expect![[r#"
+        ViewCounts {
+            sessions: 8,
+            channels: 4,
+            databases: 2,
+            collections: 4,
+            partitions: 6,
+            fields: 21,
+            aliases: 2,
+            tombstones: 0,
+            copies: 39,
+            undecodable: 0,
+        }"#]]
+    .assert_eq(&format!("{:#?}", views.counts()));
     expect_file!["../../tests/golden/captures/views-after-script.txt"]
         .assert_eq(&views.to_string());
 }
