@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::{ask, not_started, quorate, three_nodes, wait_until};
+use tests::fixture::Fixture;
+
+use crate::{ask, quorate, three_nodes, wait_until};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
@@ -24,7 +26,8 @@ fn a_backup_is_saved_verified_and_restored_into_a_new_cluster() {
     let again = quorate(&["backup", "save", text(&file), "--endpoints", &endpoints]);
     assert!(!again.success, "an older backup was overwritten");
 
-    let mut restored = not_started(3);
+    let mut fresh = Fixture::not_started(3);
+    let restored = &mut fresh.cluster;
     let members: Vec<String> =
         restored.nodes.iter().map(|node| format!("{}={}", node.name, node.ports.peer())).collect();
     let members = members.join(",");

@@ -5,21 +5,24 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use tests::clients::Said;
+use tests::fixture::Fixture;
 
-use crate::{not_started, quorate, three_nodes, wait_until};
+use crate::{quorate, three_nodes, wait_until};
 
 /// Refused with all of these words in the message, and without a panic.
 fn refuses(said: &Said, words: &[&str]) {
     assert!(!said.success, "it was accepted: {}", said.stdout);
     for word in words {
-        assert!(said.stderr.contains(word), "`{word}` is not in: {}", said.stderr);
+        let told = said.stderr.contains(word) || said.stdout.contains(word);
+        assert!(told, "`{word}` is not in: {}{}", said.stdout, said.stderr);
     }
     assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
 }
 
 #[test]
 fn a_setting_that_does_not_fit_is_named_with_its_place() {
-    let cluster = not_started(1);
+    let fixture = Fixture::not_started(1);
+    let cluster = &fixture.cluster;
     let folder = cluster.folder();
     let file = folder.join("quorate.toml");
     let serve = |text: &str, more: &[&str]| {
@@ -57,7 +60,8 @@ fn a_setting_that_does_not_fit_is_named_with_its_place() {
 
 #[test]
 fn a_port_in_use_is_named() {
-    let mut cluster = not_started(1);
+    let mut fixture = Fixture::not_started(1);
+    let cluster = &mut fixture.cluster;
     let taken = cluster.nodes[0].ports.client();
     let _listener = TcpListener::bind(&taken).expect("it was free");
     cluster.nodes[0].process.start().expect("the binary runs");
@@ -92,7 +96,8 @@ fn a_data_directory_belongs_to_one_node() {
 
 #[test]
 fn an_endpoint_that_does_not_answer_is_named_in_time() {
-    let cluster = not_started(1);
+    let fixture = Fixture::not_started(1);
+    let cluster = &fixture.cluster;
     let nobody = cluster.nodes[0].ports.client();
     for command in [["status"].as_slice(), &["get", "k"], &["put", "k", "v"], &["member", "list"]] {
         let mut arguments = command.to_vec();

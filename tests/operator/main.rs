@@ -8,7 +8,7 @@ mod statuses;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
+use chaos::cluster::{Cluster, ClusterKind};
 use serde_json::Value;
 use tests::clients::{Said, run};
 use tests::fixture::{Fixture, binary};
@@ -32,13 +32,6 @@ fn ask(endpoints: &str, arguments: &[&str]) -> Value {
 /// Three nodes of ours, whatever the other tests run on: these are commands of ours.
 fn three_nodes() -> Fixture {
     Fixture::start_kind(ClusterKind::Quorate(binary("quorate")))
-}
-
-/// Ports and folders for nodes that the test starts itself.
-fn not_started(n_nodes: usize) -> Cluster {
-    let kind = ClusterKind::Quorate(binary("quorate"));
-    Cluster::prepare(&ClusterOptions { n_nodes, ..ClusterOptions::three(kind) })
-        .unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// Waits until `holds` does, and says what it waits for when it never does.

@@ -31,15 +31,30 @@ impl Fixture {
     /// They do not start.
     #[must_use]
     pub fn start_kind(kind: ClusterKind) -> Fixture {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime needs no more than threads");
+        let runtime = runtime();
         let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let cluster: Result<Cluster> =
             runtime.block_on(async { Cluster::start(&ClusterOptions::three(kind)).await });
         let cluster = cluster.unwrap_or_else(|error| panic!("{error:#}"));
+        Fixture { cluster, runtime }
+    }
+
+    /// Draws ports and folders for nodes of ours that the test starts itself.
+    ///
+    /// # Panics
+    /// There are no free ports.
+    #[must_use]
+    pub fn not_started(n_nodes: usize) -> Fixture {
+        let runtime = runtime();
+        let options = ClusterOptions {
+            n_nodes,
+            ..ClusterOptions::three(ClusterKind::Quorate(binary("quorate")))
+        };
+        let cluster = {
+            // The clients of the nodes belong to the runtime.
+            let _inside = runtime.enter();
+            Cluster::prepare(&options).unwrap_or_else(|error| panic!("{error:#}"))
+        };
         Fixture { cluster, runtime }
     }
 
@@ -48,6 +63,14 @@ impl Fixture {
     pub fn endpoints(&self) -> String {
         self.cluster.endpoints().join(",")
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime needs no more than threads")
 }
 
 /// What the tests run on.
