@@ -180,13 +180,9 @@ async fn replace(cluster: &Cluster, binary: &Path, victim: usize) -> Result<()> 
         if output.succeeded {
             return Ok(());
         }
-        ensure!(
-            Instant::now() < deadline,
-            "{} still fails: {}{}",
-            args.join(" "),
-            output.stdout,
-            output.stderr
-        );
+        let said = output.stderr.lines().last().unwrap_or_default();
+        report::progress(format!("`member replace` is asked again: {said}"));
+        ensure!(Instant::now() < deadline, "{} still fails: {}", args.join(" "), output.stderr);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
