@@ -69,7 +69,13 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
     let etcd = Etcd::start(node.clone(), limits.clone(), Arc::clone(&leases), tasks.stopping());
     topics.attach(node.clone(), Arc::clone(&leases), etcd.hub(), fatal);
     crate::duty::start(node.clone(), Arc::clone(&leases), DutyOptions::default(), tasks.stopping());
-    let pages = Pages::new(node.clone(), Arc::clone(&leases), Arc::clone(&config), Instant::now());
+    let pages = Pages::new(
+        node.clone(),
+        Arc::clone(&leases),
+        Arc::clone(etcd.hub()),
+        Arc::clone(&config),
+        Instant::now(),
+    );
     let admin = AdminService::new(node.clone(), config.data_dir.clone(), pages.started());
     let client = edge::Edge::for_clients(&etcd, admin, &pages, &limits);
     tasks.spawn("client listener", client.serve(listeners.client, tasks.clone()));

@@ -14,11 +14,13 @@ use raft::Node;
 use crate::config::checked::Config;
 use crate::lease_clock::Leases;
 use crate::metrics;
+use crate::watch_hub::WatchHub;
 
 /// What the pages are made of.
 pub(crate) struct Pages {
     node: Node,
     leases: Arc<Leases>,
+    hub: Arc<WatchHub>,
     config: Arc<Config>,
     started: Instant,
     calls: Arc<metrics::Calls>,
@@ -28,10 +30,11 @@ impl Pages {
     pub(crate) fn new(
         node: Node,
         leases: Arc<Leases>,
+        hub: Arc<WatchHub>,
         config: Arc<Config>,
         started: Instant,
     ) -> Arc<Pages> {
-        Arc::new(Pages { node, leases, config, started, calls: Arc::default() })
+        Arc::new(Pages { node, leases, hub, config, started, calls: Arc::default() })
     }
 
     pub(crate) fn started(&self) -> Instant {
@@ -66,6 +69,7 @@ impl Pages {
 async fn metrics_page(
     axum::extract::State(pages): axum::extract::State<Arc<Pages>>,
 ) -> impl axum::response::IntoResponse {
-    let text = metrics::page(&pages.node, &pages.leases, &pages.calls, pages.started);
+    let mut text = metrics::node_page(&pages.node, pages.started);
+    text.push_str(&metrics::services_page(&pages.leases, &pages.hub, &pages.calls));
     ([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

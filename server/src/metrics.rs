@@ -7,30 +7,44 @@ mod page;
 mod process;
 mod storage;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use raft::{Node, NodeState, Role};
 
 use crate::lease_clock::Leases;
+use crate::watch_hub::WatchHub;
 
 pub(crate) use calls::Calls;
 use page::Page;
 pub(crate) use process::resident_bytes;
 
-/// Everything that a node measures, in the text format of Prometheus.
-pub(crate) fn page(node: &Node, leases: &Arc<Leases>, calls: &Calls, started: Instant) -> String {
+/// The process, consensus, the keyspace and the storage, in the text format of Prometheus.
+pub(crate) fn node_page(node: &Node, started: Instant) -> String {
     let mut page = Page::default();
     process::write(&mut page, started);
     raft(&mut page, node);
     keyspace(&mut page, node);
     storage::write(&mut page, &node.metrics());
-    let on_clock = leases.n_on_clock();
+    page.into_text()
+}
+
+/// Leases, watches and calls.
+pub(crate) fn services_page(leases: &Leases, hub: &WatchHub, calls: &Calls) -> String {
+    let mut page = Page::default();
     page.gauge(
         "quorate_lease_on_clock_count",
         "Leases whose time this node watches because it leads",
-        on_clock.unwrap_or_default() as u64,
+        leases.n_on_clock().unwrap_or_default() as u64,
     );
+    page.gauge("quorate_watch_watchers_count", "Watchers of this node", hub.n_watchers() as u64);
+    page.gauge("quorate_watch_streams_count", "Streams that carry them", hub.n_streams() as u64);
+    if let Some(revision) = hub.low_water() {
+        page.gauge(
+            "quorate_watch_low_water_revision",
+            "Lowest revision that a watcher still needs",
+            revision.cast_unsigned(),
+        );
+    }
     calls.write(&mut page);
     page.into_text()
 }

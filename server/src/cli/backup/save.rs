@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use proto::admin::BackupRequest;
-use proto::client::{Client, Options, Repeat, To, admin_client};
+use proto::client::{Repeat, To, admin_client};
 
 use crate::admin::backup::image::BackupImage;
 
@@ -58,10 +58,7 @@ async fn receive(args: &SaveArgs, part: &Path) -> anyhow::Result<()> {
         .truncate(true)
         .open(part)
         .with_context(|| format!("cannot write {}", part.display()))?;
-    let client = Client::new(
-        &args.cluster.endpoints,
-        Options { timeout: args.cluster.timeout, ..Options::default() },
-    )?;
+    let client = args.cluster.client()?;
     let request = BackupRequest { local: args.local };
     let mut stream = client
         .call(To::Any, Repeat::Safe, async |channel| admin_client(channel).backup(request).await)
