@@ -61,7 +61,7 @@ test: setup
 	$(MAKE) check-format check-lints
 	$(MAKE) setup-clients
 	$(MAKE) unit tidy
-	$(MAKE) clients differential
+	$(MAKE) clients operator differential
 	$(MAKE) torture SECONDS_OF_FAULTS=60
 	$(MAKE) snapshot-small
 	$(MAKE) milvus-smoke
