@@ -46,6 +46,8 @@ async fn the_survivor_of_a_lost_majority_goes_on_alone_under_a_new_cluster_id() 
         .await;
         if cluster.node(1).tenure().borrow().is_some() { 1 } else { 2 }
     };
+    // A node can lead before it serves: registering in the log is the last step of its start.
+    cluster.node(leader).wait_for_state(NodeState::Hot, soon()).await.unwrap();
     assert_eq!(cluster.node(leader).cluster_id(), old_cluster);
     assert_eq!(value(cluster.node(leader), "key").await, None);
     assert_eq!(value(&node, "key").await.unwrap(), "alone");
