@@ -99,9 +99,10 @@ class Etcd(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(names, ["n1", "n2", "n3"])
         status = await self.client.status()
         self.assertGreater(status.db_size, 0)
+        await self.client.put(b"a/incompressible", os.urandom(5000))
         file = io.BytesIO()
         await self.client.snapshot(file)
-        self.assertGreater(len(file.getvalue()), 1000)
+        self.assertGreater(len(file.getvalue()), 5000)
 
 
 if __name__ == "__main__":

@@ -178,9 +178,11 @@ class Cluster(unittest.TestCase):
         client.put("accepted", "1")
 
     def test_a_snapshot_is_streamed(self):
+        client = connect()
+        client.put("incompressible", os.urandom(5000))
         file = io.BytesIO()
-        connect().snapshot(file)
-        self.assertGreater(len(file.getvalue()), 1000)
+        client.snapshot(file)
+        self.assertGreater(len(file.getvalue()), 5000)
 
 
 if __name__ == "__main__":
