@@ -77,7 +77,7 @@ check-lints:
 
 unit:
 	$(call step,unit tests and laws and storage suite,4 minutes)
-	$(CARGO) test $(RELEASE) --workspace --exclude quorate-tests
+	$(CARGO) test $(RELEASE) --workspace --exclude quorate-tests --no-fail-fast
 
 tidy:
 	$(call step,tidy,2 seconds)
