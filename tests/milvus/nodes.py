@@ -80,22 +80,28 @@ class Cluster:
         for node in self.nodes:
             node.process.wait()
 
-    def etcdctl(self, *arguments):
+    def etcdctl(self, *arguments, endpoints=None):
         return subprocess.run(
-            ["etcdctl", "--endpoints", self.endpoints, "--dial-timeout", "2s",
+            ["etcdctl", "--endpoints", endpoints or self.endpoints, "--dial-timeout", "2s",
              "--command-timeout", "5s", *arguments],
             env={**os.environ, "ETCDCTL_API": "3"},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
         )
 
     def statuses(self):
-        """Status of every node that answers, by its endpoint."""
-        listed = self.etcdctl("endpoint", "status", "-w", "json")
-        try:
-            rows = json.loads(listed.stdout or "[]") or []
-        except json.JSONDecodeError:
-            rows = []
-        return {row["Endpoint"]: row["Status"] for row in rows}
+        """Status of every running node that answers, by its endpoint. The others are not asked: one
+        that is down would hold up the answer of all."""
+        found = {}
+        for node in self.nodes:
+            if node.process.poll() is not None:
+                continue
+            listed = self.etcdctl("endpoint", "status", "-w", "json", endpoints=node.endpoint)
+            try:
+                rows = json.loads(listed.stdout or "[]") or []
+            except json.JSONDecodeError:
+                rows = []
+            found.update({row["Endpoint"]: row["Status"] for row in rows})
+        return found
 
     def leader(self):
         """The node that all who answer call their leader, or None."""
