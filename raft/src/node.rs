@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,6 +83,8 @@ pub(crate) struct Inner {
     pub(crate) handler: Arc<dyn PeerHandler>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) status: watch::Sender<Status>,
+    /// Index, views and all that was committed before the start are here.
+    pub(crate) recovered: AtomicBool,
     pub(crate) tenure: watch::Receiver<Option<Tenure>>,
     pub(crate) runtime: Handle,
     pub(crate) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
@@ -507,6 +510,7 @@ async fn start_on_runtime(
         handler,
         leadership: leadership.clone(),
         status: watch::Sender::new(status),
+        recovered: AtomicBool::new(false),
         tenure,
         runtime: handle.clone(),
         on_fatal: options.on_fatal,

@@ -1,6 +1,7 @@
 //! Tasks that watch a running node: its status, its recovery, its failures, its disk.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::ServerState;
@@ -98,7 +99,7 @@ fn update_status(node: &Inner) {
             node: own,
             name: status.name.clone(),
             cluster: node.identity.cluster(),
-            state: if removed { NodeState::NotMember } else { status.state },
+            state: state_of(node, status.state, removed, !members.is_empty()),
             role: role(server.state),
             term: server.vote.leader_id.term,
             leader_since_unix_ms: match same_leader {
@@ -129,6 +130,17 @@ fn update_status(node: &Inner) {
     });
 }
 
+/// A node that joins first sees memberships from before its time, without itself.
+fn state_of(node: &Inner, now: NodeState, removed: bool, has_members: bool) -> NodeState {
+    if removed {
+        return NodeState::NotMember;
+    }
+    if now != NodeState::NotMember || !has_members {
+        return now;
+    }
+    if node.recovered.load(Ordering::Acquire) { NodeState::Hot } else { NodeState::Recovering }
+}
+
 fn role(state: ServerState) -> Role {
     match state {
         ServerState::Leader => Role::Leader,
@@ -152,6 +164,7 @@ async fn recover(node: Arc<Inner>) {
         return;
     }
     // Index and views were built before the engine began to run, and have grown with it since.
+    node.recovered.store(true, Ordering::Release);
     node.set_state(NodeState::Keyspace);
     node.set_state(NodeState::Hot);
     node.proposer.wait_registered().await;
