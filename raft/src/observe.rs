@@ -196,19 +196,18 @@ async fn announce_endpoints(node: Arc<Inner>) {
     }
 }
 
+/// Looks now and then: the engine's metrics change with every entry, and waking for each of them
+/// would cost more than an answer that comes a moment later.
 async fn watch_fatal(node: Arc<Inner>) {
-    let mut metrics = node.engine.metrics();
+    let metrics = node.engine.metrics();
+    let mut tick = tokio::time::interval(STATUS_PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        tick.tick().await;
         let failed = metrics.borrow_watched().running_state.clone().err();
         if let Some(fatal) = failed {
             if !node.cancel.is_cancelled() {
                 (node.on_fatal)(&format!("consensus stopped: {fatal}"));
-            }
-            return;
-        }
-        if metrics.changed().await.is_err() {
-            if !node.cancel.is_cancelled() {
-                (node.on_fatal)("consensus stopped without a reason");
             }
             return;
         }
