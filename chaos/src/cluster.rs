@@ -2,10 +2,10 @@
 
 pub mod command;
 pub mod network;
+pub mod ports;
 pub mod process;
 pub mod usage;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::client::Client;
 use network::{Network, Proxy};
+use ports::{Ports, Reservation};
 use process::Process;
-
-/// Ports below the range that Linux gives to outgoing connections (32768 and up), so that none of
-/// those takes a node's port while the node is down.
-const PORTS_FIRST: u16 = 24_000;
-const PORTS_LAST: u16 = 24_990;
-/// Client, peer, HTTP and the proxy before the peer port.
-const PORTS_PER_NODE: u16 = 4;
 
 /// Which server a cluster runs. The driver, the loads and the checkers treat them alike.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,38 +70,6 @@ impl ClusterOptions {
     }
 }
 
-/// The four ports of a node.
-#[derive(Clone, Copy, Debug)]
-pub struct Ports {
-    first: u16,
-}
-
-impl Ports {
-    /// Serves clients.
-    #[must_use]
-    pub fn client(self) -> String {
-        format!("127.0.0.1:{}", self.first)
-    }
-
-    /// Serves peers.
-    #[must_use]
-    pub fn peer(self) -> String {
-        format!("127.0.0.1:{}", self.first + 1)
-    }
-
-    /// Where a proxy listens for peers.
-    #[must_use]
-    pub fn peer_proxy(self) -> String {
-        format!("127.0.0.1:{}", self.first + 3)
-    }
-
-    /// Serves health and metrics.
-    #[must_use]
-    pub fn http(self) -> String {
-        format!("127.0.0.1:{}", self.first + 2)
-    }
-}
-
 /// One node: a process, its ports and its data.
 #[derive(Debug)]
 pub struct Node {
@@ -116,6 +78,8 @@ pub struct Node {
     pub data_dir: PathBuf,
     pub process: Process,
     pub client: Client,
+    // Kept while the node is down, too.
+    _reservation: Reservation,
 }
 
 /// Running nodes. Dropping it kills every process and removes every file.
@@ -159,7 +123,8 @@ impl Cluster {
             None => builder.tempdir(),
         }
         .context("making a temporary folder")?;
-        let ports = free_ports(options.n_nodes)?;
+        let reserved = ports::reserve(options.n_nodes)?;
+        let ports: Vec<Ports> = reserved.iter().map(|reservation| reservation.ports).collect();
         let names: Vec<String> = (1..=options.n_nodes).map(|number| format!("n{number}")).collect();
         let peers: Vec<String> = ports
             .iter()
@@ -175,7 +140,8 @@ impl Cluster {
         });
         let initial_cluster = initial_cluster(&options.kind, &names, &peers);
         let mut nodes = Vec::new();
-        for ((name, ports), peer) in names.iter().zip(ports).zip(&peers) {
+        for ((name, reservation), peer) in names.iter().zip(reserved).zip(&peers) {
+            let ports = reservation.ports;
             let data_dir = folder.path().join(name);
             let mut args = node_args(&options.kind, name, ports, peer, &data_dir, &initial_cluster);
             args.extend(options.extra_args.iter().cloned());
@@ -186,6 +152,7 @@ impl Cluster {
                 data_dir,
                 process: Process::new(name, options.kind.binary(), args, log_path),
                 client: Client::new(&ports.client())?,
+                _reservation: reservation,
             });
         }
         let kind = options.kind.clone();
@@ -396,26 +363,4 @@ fn node_args(
         ClusterKind::Ceiling(_) => format!("ceiling --listen {}", ports.client()),
     };
     text.split_ascii_whitespace().map(str::to_owned).collect()
-}
-
-/// A block of ports for every node, none of which anybody listens on now. Starts at a place that
-/// depends on the pid, so that two drivers seldom look at the same ports.
-fn free_ports(n_nodes: usize) -> Result<Vec<Ports>> {
-    let n_blocks = (PORTS_LAST - PORTS_FIRST) / PORTS_PER_NODE;
-    let offset =
-        u16::try_from(u32::from(n_blocks).min(std::process::id() * 7 % u32::from(n_blocks)))
-            .unwrap_or(0);
-    let mut found = Vec::new();
-    for block in 0..n_blocks {
-        let first = PORTS_FIRST + (block + offset) % n_blocks * PORTS_PER_NODE;
-        let free = (first..first + PORTS_PER_NODE)
-            .all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
-        if free {
-            found.push(Ports { first });
-        }
-        if found.len() == n_nodes {
-            return Ok(found);
-        }
-    }
-    bail!("fewer than {n_nodes} free blocks of ports between {PORTS_FIRST} and {PORTS_LAST}")
 }
