@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use openraft::errors::{ForwardReason, LinearizableReadError, RaftError};
 use openraft::raft::AppendEntriesRequest;
 use parking_lot::Mutex;
 use proto::quorate::peer_server::Peer;
@@ -14,7 +13,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::inbound::{Answer, InboundRun};
 use crate::node::Inner;
-use crate::read::read_linearizer;
 use crate::types::TypeConfig;
 use crate::wire::{self, WireError};
 use crate::{bootstrap, membership, snapshot_transfer, tasks};
@@ -154,19 +152,16 @@ impl Peer for PeerService {
         request: Request<quorate::ReadIndexRequest>,
     ) -> Result<Response<quorate::ReadIndexReply>, Status> {
         self.admit(request)?;
-        let result = match read_linearizer(&self.node.engine).await {
-            Ok(linearizer) => read_index_reply::Result::Index(linearizer.read_log_id().index()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))
-                if forward.reason == ForwardReason::NotLeader =>
-            {
-                read_index_reply::Result::NotLeader(quorate::NotLeader {
-                    leader: forward.leader_id.unwrap_or_default(),
-                })
-            }
-            Err(RaftError::APIError(error)) => {
-                read_index_reply::Result::Unavailable(error.to_string())
-            }
-            Err(RaftError::Fatal(fatal)) => return Err(stopped(fatal)),
+        // The caller's group joins that of this node's own reads: one round serves both.
+        let leads = self.node.leadership.borrow().mine.is_some();
+        let result = match leads {
+            true => match self.node.barrier.read_index().await {
+                Some(index) => read_index_reply::Result::Index(index),
+                None => read_index_reply::Result::Unavailable("no quorum confirmed it".to_owned()),
+            },
+            false => read_index_reply::Result::NotLeader(quorate::NotLeader {
+                leader: self.node.leadership.borrow().leader.unwrap_or_default(),
+            }),
         };
         Ok(Response::new(quorate::ReadIndexReply { result: Some(result) }))
     }

@@ -27,15 +27,26 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// One attempt must not hold its group longer: the leader may have changed meanwhile.
 const ROUND_MAX: Duration = Duration::from_millis(500);
 
+/// A round costs the cluster about as much as this many reads' worth of time each: with more reads
+/// in a group the next round waits, so that rounds stay a small share of the work.
+const PACE_PER_READ: Duration = Duration::from_micros(25);
+/// Timers are no finer, and a group that earns less than this goes at once.
+const PACE_MIN: Duration = Duration::from_millis(1);
+const PACE_MAX: Duration = Duration::from_millis(2);
+
 /// A moment after which the caller's view was the newest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
     /// The leader that a quorum confirmed.
     pub(crate) leader: u64,
+    /// All that was committed before the round began.
+    pub(crate) index: u64,
 }
 
 struct Waiter {
     deadline: Instant,
+    /// Another node waits for its own state; told at once, or not at all.
+    is_peer: bool,
     done: oneshot::Sender<Round>,
 }
 
@@ -65,10 +76,21 @@ impl ReadBarrier {
     /// Resolves when a quorum confirmed a leader after this call, and this node has applied all
     /// that was committed then. `None` at the deadline.
     pub(crate) async fn pass(&self, deadline: Instant) -> Option<Round> {
+        self.join(deadline, false).await
+    }
+
+    /// The read index for another node's group, from the next round of this node's own reads.
+    /// `None` where this node does not lead, or no quorum confirms it in time.
+    pub(crate) async fn read_index(&self) -> Option<u64> {
+        let round = self.join(Instant::now() + ROUND_MAX, true).await?;
+        Some(round.index)
+    }
+
+    async fn join(&self, deadline: Instant, is_peer: bool) -> Option<Round> {
         let (done, receiver) = oneshot::channel();
         let first = {
             let mut waiting = self.waiting.lock();
-            waiting.push(Waiter { deadline, done });
+            waiting.push(Waiter { deadline, is_peer, done });
             waiting.len() == 1
         };
         if first {
@@ -97,41 +119,42 @@ impl ReadRounds {
             self.barrier.work.notified().await;
             let mut group = self.barrier.take_group();
             while !group.is_empty() {
-                match self.ask().await {
-                    Some((index, leader)) => {
-                        self.release(std::mem::take(&mut group), index, leader);
-                    }
-                    None => {
-                        tokio::time::sleep(RETRY_PAUSE).await;
-                        // All of them came before the next attempt begins.
-                        group.extend(self.barrier.take_group());
-                        let now = Instant::now();
-                        group.retain(|waiter| waiter.deadline > now && !waiter.done.is_closed());
-                    }
+                let started = Instant::now();
+                let Some(round) = self.ask().await else {
+                    // A node that asks another one asks the next leader by itself.
+                    group.retain(|waiter| !waiter.is_peer);
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    // All of them came before the next attempt begins.
+                    group.extend(self.barrier.take_group());
+                    let now = Instant::now();
+                    group.retain(|waiter| waiter.deadline > now && !waiter.done.is_closed());
+                    continue;
+                };
+                let pace = pace(group.len());
+                self.release(std::mem::take(&mut group), round);
+                if pace >= PACE_MIN {
+                    tokio::time::sleep_until(started + pace).await;
                 }
             }
         }
     }
 
-    /// Answers the group once this node has applied `index`.
-    fn release(&self, group: Vec<Waiter>, index: u64, leader: u64) {
-        let finish = move |group: Vec<Waiter>| {
-            for waiter in group {
-                // Who waited may have gone.
-                let _ = waiter.done.send(Round { leader });
-            }
-        };
-        if *self.applied.borrow() >= index {
-            finish(group);
+    /// Answers the group once this node has applied all that the round stands for.
+    fn release(&self, group: Vec<Waiter>, round: Round) {
+        let applied_already = *self.applied.borrow() >= round.index;
+        let (now, later): (Vec<Waiter>, Vec<Waiter>) =
+            group.into_iter().partition(|waiter| applied_already || waiter.is_peer);
+        finish(now, round);
+        if later.is_empty() {
             return;
         }
         let mut applied = self.applied.clone();
         let cancel = self.cancel.clone();
         tasks::spawn(&self.runtime, "read group", async move {
-            let last_deadline = group.iter().map(|waiter| waiter.deadline).max();
-            let reached = applied.wait_for(|applied| *applied >= index);
+            let last_deadline = later.iter().map(|waiter| waiter.deadline).max();
+            let reached = applied.wait_for(|applied| *applied >= round.index);
             tokio::select! {
-                reached = reached => if reached.is_ok() { finish(group) },
+                reached = reached => if reached.is_ok() { finish(later, round) },
                 () = tokio::time::sleep_until(last_deadline.unwrap_or_else(Instant::now)) => {}
                 () = cancel.cancelled() => {}
             }
@@ -139,20 +162,21 @@ impl ReadRounds {
     }
 
     /// The index that a quorum's leader confirmed, and that leader.
-    async fn ask(&self) -> Option<(u64, u64)> {
+    async fn ask(&self) -> Option<Round> {
         let leadership = *self.leadership.borrow();
         let asking = async {
             match (leadership.mine, leadership.leader) {
                 (Some(_), _) => {
                     let linearizer = read_linearizer(&self.engine).await.ok()?;
-                    Some((linearizer.read_log_id().index(), self.node))
+                    let index = linearizer.read_log_id().index();
+                    Some(Round { leader: self.node, index })
                 }
                 (None, Some(leader)) => {
                     let peer = self.peers.get(leader).ok()?;
                     let request = peer.request(ReadIndexRequest {});
                     let reply = peer.control().read_index(request).await.ok()?.into_inner();
                     match reply.result? {
-                        read_index_reply::Result::Index(index) => Some((index, leader)),
+                        read_index_reply::Result::Index(index) => Some(Round { leader, index }),
                         read_index_reply::Result::NotLeader(_)
                         | read_index_reply::Result::Unavailable(_) => None,
                     }
@@ -164,8 +188,20 @@ impl ReadRounds {
     }
 }
 
-/// One round of confirmation by a quorum; concurrent ones share it inside the engine.
-pub(crate) async fn read_linearizer(
+fn finish(group: Vec<Waiter>, round: Round) {
+    for waiter in group {
+        // Who waited may have gone.
+        let _ = waiter.done.send(round);
+    }
+}
+
+/// How long after its begin a round of so many reads keeps the next one waiting.
+fn pace(n_reads: usize) -> Duration {
+    PACE_PER_READ.saturating_mul(u32::try_from(n_reads).unwrap_or(u32::MAX)).min(PACE_MAX)
+}
+
+/// One round of confirmation by a quorum.
+async fn read_linearizer(
     engine: &Engine,
 ) -> Result<Linearizer<TypeConfig>, RaftError<TypeConfig, LinearizableReadError<TypeConfig>>> {
     engine.get_read_linearizer(ReadPolicy::ReadIndex).await
