@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+use crate::gathered::Gathered;
+
 /// After a failed `accept` (too many open files, say): time to recover.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -49,7 +51,7 @@ impl Dialer for TcpDialer {
         Box::pin(async move {
             let stream = TcpStream::connect(&address).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn PeerStream>)
+            Ok(Box::new(Gathered::new(stream)) as Box<dyn PeerStream>)
         })
     }
 }
@@ -73,7 +75,7 @@ impl Acceptor for TcpAcceptor {
             let listener = self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?;
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn PeerStream>)
+            Ok(Box::new(Gathered::new(stream)) as Box<dyn PeerStream>)
         })
     }
 

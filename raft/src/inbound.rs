@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use proto::quorate::{ForwardResult, ForwardVerdict};
 use tokio::sync::mpsc;
 
-use crate::propose::{Proposer, RunBounds};
+use crate::propose::{self, Proposer, RunBounds};
 
 /// A run and the way back to its origin.
 pub(crate) struct InboundRun {
@@ -65,6 +65,7 @@ struct Waiting {
     open: bool,
     runs: VecDeque<InboundRun>,
     size_bytes: usize,
+    n_commands: usize,
 }
 
 pub(crate) struct Inbound {
@@ -84,6 +85,7 @@ impl Inbound {
             let mut waiting = self.waiting.lock();
             if waiting.open && waiting.size_bytes + run.bytes.len() <= self.bytes_max {
                 waiting.size_bytes += run.bytes.len();
+                waiting.n_commands += run.n_commands;
                 waiting.runs.push_back(run);
                 None
             } else {
@@ -107,11 +109,17 @@ impl Inbound {
         }
         let run = waiting.runs.pop_front()?;
         waiting.size_bytes -= run.bytes.len();
+        waiting.n_commands -= run.n_commands;
         Some(run)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.lock().runs.is_empty()
+    }
+
+    pub(crate) fn waiting(&self) -> propose::Waiting {
+        let waiting = self.waiting.lock();
+        propose::Waiting { n_commands: waiting.n_commands, size_bytes: waiting.size_bytes }
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
@@ -128,6 +136,7 @@ impl Inbound {
             let mut waiting = self.waiting.lock();
             waiting.open = false;
             waiting.size_bytes = 0;
+            waiting.n_commands = 0;
             std::mem::take(&mut waiting.runs)
         };
         drop(runs);

@@ -145,7 +145,8 @@ impl Node {
         let handle = runtime.handle().clone();
         // Everything below is made on the node's own threads: tasks of the engine and of
         // connections stay where they are made.
-        let starting = handle.spawn(start_on_runtime(options, handler, handle.clone()));
+        let callers = Handle::current();
+        let starting = handle.spawn(start_on_runtime(options, handler, handle.clone(), callers));
         let started =
             starting.await.unwrap_or_else(|error| Err(StartError::Consensus(error.to_string())));
         match started {
@@ -464,6 +465,7 @@ async fn start_on_runtime(
     mut options: NodeOptions,
     handler: Arc<dyn PeerHandler>,
     handle: Handle,
+    callers: Handle,
 ) -> Result<Arc<Inner>, StartError> {
     let engine_config =
         engine_config(&options.timers).map_err(|error| StartError::Timers(error.to_string()))?;
@@ -473,7 +475,8 @@ async fn start_on_runtime(
         bootstrap::check_initial_cluster(&options.name, &options.initial_cluster)?;
     }
     let identity = Identity::new(stored.node, stored.cluster);
-    let proposer = Proposer::new(stored.node, identity::random_id(), options.limits);
+    let proposer =
+        Proposer::new(stored.node, identity::random_id(), options.limits, callers.clone());
     let sink: Arc<dyn OutcomeSink> = Arc::clone(&proposer) as Arc<dyn OutcomeSink>;
     let Storage { log, machine, control } = open_storage(&options, &stored, sink).await?;
     let peers = Peers::new(
@@ -552,6 +555,7 @@ async fn start_on_runtime(
         leadership,
         applied: inner.storage.state.applied_index(),
         runtime: handle,
+        callers,
         cancel,
     };
     tasks::spawn(&inner.runtime, "read index", rounds.run());

@@ -14,12 +14,14 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, uint64};
 use proto::quorate;
 use statemachine::{Outcome, Rejection, RequestId};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::apply::OutcomeSink;
 use crate::config::Limits;
 use crate::error::ProposeError;
+use crate::tasks;
 
 /// A command that this node has applied.
 #[derive(Clone, Debug)]
@@ -27,6 +29,16 @@ pub struct Committed {
     pub outcome: Outcome,
     /// This node's state holds the effects of all entries up to here.
     pub index: u64,
+}
+
+/// Commands of this size may fill a batch while they are few.
+const LARGE_BYTES: usize = 1024;
+
+/// Commands that wait for their place in a batch.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Waiting {
+    pub(crate) n_commands: usize,
+    pub(crate) size_bytes: usize,
 }
 
 type Reply = oneshot::Sender<Result<Committed, ProposeError>>;
@@ -87,6 +99,8 @@ impl RunBounds {
 
 pub(crate) struct Proposer {
     node: u64,
+    /// Where those who propose wait.
+    callers: Handle,
     limits: Limits,
     queue: Mutex<Queue>,
     /// Something is to be sent.
@@ -95,9 +109,10 @@ pub(crate) struct Proposer {
 }
 
 impl Proposer {
-    pub(crate) fn new(node: u64, nonce: u64, limits: Limits) -> Arc<Proposer> {
+    pub(crate) fn new(node: u64, nonce: u64, limits: Limits, callers: Handle) -> Arc<Proposer> {
         Arc::new(Proposer {
             node,
+            callers,
             limits,
             queue: Mutex::new(Queue {
                 epoch: None,
@@ -145,8 +160,9 @@ impl Proposer {
             queue.pending_bytes += size_bytes;
             queue.n_pending += 1;
             queue.slots.push_back(Slot { command, deadline, sent_at: None, reply: Some(reply) });
-            // With more than one waiting, somebody has woken the pump already.
-            queue.next + 1 == queue.base + queue.slots.len() as u64
+            // In between, somebody has woken the pump already, or it waits for more.
+            let n_unsent = queue.n_unsent();
+            n_unsent == 1 || n_unsent == self.limits.batch_commands_max || size_bytes >= LARGE_BYTES
         };
         if wake {
             self.work.notify_one();
@@ -161,6 +177,15 @@ impl Proposer {
 
     pub(crate) fn wake(&self) {
         self.work.notify_one();
+    }
+
+    /// What no leader has, up to about a full batch.
+    pub(crate) fn unsent(&self) -> Waiting {
+        let queue = self.queue.lock();
+        let n_commands = queue.n_unsent();
+        let first = queue.slots.len() - n_commands.min(queue.slots.len());
+        let unsent = queue.slots.range(first..).take(self.limits.batch_commands_max);
+        Waiting { n_commands, size_bytes: unsent.map(|slot| slot.command.len()).sum() }
     }
 
     /// Commands and bytes whose outcome is open.
@@ -329,6 +354,14 @@ impl Queue {
         usize::try_from(seq - self.base).expect("a slot's position fits the deque that holds it")
     }
 
+    fn n_unsent(&self) -> usize {
+        match self.epoch {
+            Some(_) => self.slots.len() - self.position(self.next),
+            // Until it is registered, that is what is to be sent.
+            None => usize::from(self.registration_sent_at.is_none()),
+        }
+    }
+
     fn settle(&mut self, size_bytes: usize) {
         self.pending_bytes -= size_bytes;
         self.n_pending -= 1;
@@ -375,18 +408,27 @@ impl OutcomeSink for Proposer {
             }
             queue.drop_settled();
         }
-        for (reply, outcome) in answers {
-            let result = match outcome {
-                // The state has forgotten what became of this number; it will not take it again.
-                Err(Rejection::StaleRequest) => Err(ProposeError::Unknown),
-                outcome => Ok(Committed { outcome, index }),
-            };
-            drop(reply.send(result));
+        if answers.len() > 1 {
+            tasks::run_on(&self.callers, move || answer(index, answers));
+        } else {
+            answer(index, answers);
         }
         if registered {
             self.registered.notify_waiters();
             self.work.notify_one();
         }
+    }
+}
+
+fn answer(index: u64, answers: Vec<(Reply, Outcome)>) {
+    for (reply, outcome) in answers {
+        let result = match outcome {
+            // The state has forgotten what became of this number; it will not take it again.
+            Err(Rejection::StaleRequest) => Err(ProposeError::Unknown),
+            outcome => Ok(Committed { outcome, index }),
+        };
+        // The caller may have gone.
+        drop(reply.send(result));
     }
 }
 

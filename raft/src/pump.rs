@@ -1,7 +1,7 @@
 //! Moves commands towards the log: into it while this node leads, else to the node that does.
 //!
-//! One task per node. It takes what waits whenever there is room for another batch, so batches
-//! grow with load and a lone client never lingers.
+//! One task per node. A batch goes at once where nothing is under way, so a lone client never
+//! lingers; while something is, the next one gathers until it is full, so batches grow with load.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::inbound::{Answer, Inbound};
 use crate::leadership::Leadership;
 use crate::peers::Peers;
-use crate::propose::{Proposer, RunBounds, encode_batch};
+use crate::propose::{Proposer, RunBounds, Waiting, encode_batch};
 use crate::types::{LeaderId, Payload};
 
 /// A leader that refuses is between two states that change within milliseconds (a lease that is
@@ -31,6 +31,9 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(3);
 
 /// Between two attempts to open a stream to the same leader.
 const REDIAL_PAUSE: Duration = Duration::from_millis(20);
+
+/// A batch gathers no longer than this behind those under way, however far the peers.
+const GATHER_MAX: Duration = Duration::from_millis(10);
 
 pub(crate) struct Pump {
     pub(crate) proposer: Arc<Proposer>,
@@ -48,6 +51,29 @@ struct Sources {
     /// Number of this node's first command in it.
     own_first_seq: Option<u64>,
     answers: Vec<Answer>,
+}
+
+/// When the next batch goes.
+#[derive(Default)]
+struct Gathering {
+    until: Option<Instant>,
+}
+
+impl Gathering {
+    fn is_due(&mut self, n_under_way: usize, waiting: Waiting, limits: &Limits) -> bool {
+        let full = waiting.n_commands >= limits.batch_commands_max
+            || waiting.size_bytes >= limits.batch_bytes_max;
+        if n_under_way == 0 || waiting.n_commands == 0 || full {
+            self.until = None;
+            return waiting.n_commands > 0;
+        }
+        let now = Instant::now();
+        if now < *self.until.get_or_insert(now + GATHER_MAX) {
+            return false;
+        }
+        self.until = None;
+        true
+    }
 }
 
 impl Pump {
@@ -82,8 +108,12 @@ impl Pump {
         self.inbound.open();
         let mut in_flight = FuturesUnordered::new();
         let mut paused_until: Option<Instant> = None;
+        let mut gathering = Gathering::default();
         loop {
-            while in_flight.len() < self.limits.batches_in_flight_max && paused_until.is_none() {
+            while in_flight.len() < self.limits.batches_in_flight_max
+                && paused_until.is_none()
+                && gathering.is_due(in_flight.len(), self.waiting(), &self.limits)
+            {
                 let Some((batch, sources)) = self.next_batch() else {
                     break;
                 };
@@ -122,10 +152,20 @@ impl Pump {
                 }
                 () = self.proposer.wait_for_work(), if has_room && paused_until.is_none() => {}
                 () = sleep_until(paused_until), if paused_until.is_some() => paused_until = None,
+                () = sleep_until(gathering.until), if has_room && gathering.until.is_some() => {}
             }
         }
         // What is still in flight is told to its origins by dropping it.
         self.inbound.close();
+    }
+
+    /// Commands that a batch would take.
+    fn waiting(&self) -> Waiting {
+        let (own, others) = (self.proposer.unsent(), self.inbound.waiting());
+        Waiting {
+            n_commands: own.n_commands + others.n_commands,
+            size_bytes: own.size_bytes + others.size_bytes,
+        }
     }
 
     fn next_batch(&self) -> Option<(Bytes, Sources)> {
@@ -203,12 +243,16 @@ impl Pump {
         let mut unanswered = std::collections::BTreeMap::new();
         let mut next_id = 0;
         let mut paused_until: Option<Instant> = None;
+        let mut gathering = Gathering::default();
         let bounds = RunBounds {
             commands_max: self.limits.batch_commands_max,
             bytes_max: self.limits.batch_bytes_max,
         };
         loop {
-            while unanswered.len() < window && paused_until.is_none() {
+            while unanswered.len() < window
+                && paused_until.is_none()
+                && gathering.is_due(unanswered.len(), self.proposer.unsent(), &self.limits)
+            {
                 let Some(run) = self.proposer.take_run(bounds) else {
                     break;
                 };
@@ -236,6 +280,7 @@ impl Pump {
                 }
                 () = self.proposer.wait_for_work(), if has_room && paused_until.is_none() => {}
                 () = sleep_until(paused_until), if paused_until.is_some() => paused_until = None,
+                () = sleep_until(gathering.until), if has_room && gathering.until.is_some() => {}
             }
         }
     }

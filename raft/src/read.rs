@@ -50,8 +50,15 @@ struct Waiter {
     done: oneshot::Sender<Round>,
 }
 
+#[derive(Default)]
+struct Waiting {
+    group: Vec<Waiter>,
+    /// Nobody asks any more.
+    closed: bool,
+}
+
 pub(crate) struct ReadBarrier {
-    waiting: Mutex<Vec<Waiter>>,
+    waiting: Mutex<Waiting>,
     work: Notify,
 }
 
@@ -65,6 +72,8 @@ pub(crate) struct ReadRounds {
     /// Index up to which this node's state can be read.
     pub(crate) applied: watch::Receiver<u64>,
     pub(crate) runtime: Handle,
+    /// Where those who read wait.
+    pub(crate) callers: Handle,
     pub(crate) cancel: CancellationToken,
 }
 
@@ -74,7 +83,7 @@ impl ReadBarrier {
     }
 
     /// Resolves when a quorum confirmed a leader after this call, and this node has applied all
-    /// that was committed then. `None` at the deadline.
+    /// that was committed then. `None` soon after the deadline: one timer serves a whole group.
     pub(crate) async fn pass(&self, deadline: Instant) -> Option<Round> {
         self.join(deadline, false).await
     }
@@ -90,17 +99,27 @@ impl ReadBarrier {
         let (done, receiver) = oneshot::channel();
         let first = {
             let mut waiting = self.waiting.lock();
-            waiting.push(Waiter { deadline, is_peer, done });
-            waiting.len() == 1
+            if waiting.closed {
+                return None;
+            }
+            waiting.group.push(Waiter { deadline, is_peer, done });
+            waiting.group.len() == 1
         };
         if first {
             self.work.notify_one();
         }
-        tokio::time::timeout_at(deadline, receiver).await.ok()?.ok()
+        receiver.await.ok()
     }
 
     fn take_group(&self) -> Vec<Waiter> {
-        std::mem::take(&mut *self.waiting.lock())
+        std::mem::take(&mut self.waiting.lock().group)
+    }
+
+    /// Those who wait see their channel close.
+    fn close(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.closed = true;
+        waiting.group.clear();
     }
 }
 
@@ -108,10 +127,11 @@ impl ReadRounds {
     pub(crate) async fn run(self) {
         let cancel = self.cancel.clone();
         tokio::select! {
-            // Waiters that are dropped see their channel close.
+            // The group that is dropped with it sees its channels close.
             () = self.serve() => {}
             () = cancel.cancelled() => {}
         }
+        self.barrier.close();
     }
 
     async fn serve(&self) {
@@ -144,19 +164,27 @@ impl ReadRounds {
         let applied_already = *self.applied.borrow() >= round.index;
         let (now, later): (Vec<Waiter>, Vec<Waiter>) =
             group.into_iter().partition(|waiter| applied_already || waiter.is_peer);
-        finish(now, round);
+        finish(&self.callers, now, round);
         if later.is_empty() {
             return;
         }
         let mut applied = self.applied.clone();
-        let cancel = self.cancel.clone();
+        let (callers, cancel) = (self.callers.clone(), self.cancel.clone());
         tasks::spawn(&self.runtime, "read group", async move {
-            let last_deadline = later.iter().map(|waiter| waiter.deadline).max();
-            let reached = applied.wait_for(|applied| *applied >= round.index);
-            tokio::select! {
-                reached = reached => if reached.is_ok() { finish(later, round) },
-                () = tokio::time::sleep_until(last_deadline.unwrap_or_else(Instant::now)) => {}
-                () = cancel.cancelled() => {}
+            let mut later = later;
+            while let Some(first_deadline) = later.iter().map(|waiter| waiter.deadline).min() {
+                tokio::select! {
+                    reached = applied.wait_for(|applied| *applied >= round.index) => {
+                        if reached.is_ok() {
+                            finish(&callers, later, round);
+                        }
+                        return;
+                    }
+                    () = tokio::time::sleep_until(first_deadline) => {
+                        later.retain(|waiter| waiter.deadline > first_deadline);
+                    }
+                    () = cancel.cancelled() => return,
+                }
             }
         });
     }
@@ -188,10 +216,18 @@ impl ReadRounds {
     }
 }
 
-fn finish(group: Vec<Waiter>, round: Round) {
-    for waiter in group {
-        // Who waited may have gone.
-        let _ = waiter.done.send(round);
+fn finish(callers: &Handle, group: Vec<Waiter>, round: Round) {
+    let several = group.len() > 1;
+    let answer = move || {
+        for waiter in group {
+            // Who waited may have gone.
+            let _ = waiter.done.send(round);
+        }
+    };
+    if several {
+        tasks::run_on(callers, answer);
+    } else {
+        answer();
     }
 }
 

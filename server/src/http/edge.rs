@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use proto::admin::admin_server::AdminServer;
+use raft::Gathered;
 use tokio::net::{TcpListener, TcpStream};
 use tonic::body::Body;
 use tower::Service;
@@ -104,7 +105,8 @@ impl Edge {
                 Ok::<_, Infallible>(response)
             }
         });
-        let connection = self.protocol.serve_connection(TokioIo::new(stream), service);
+        let connection =
+            self.protocol.serve_connection(TokioIo::new(Gathered::new(stream)), service);
         tokio::pin!(connection);
         let stop = tasks.stopping();
         let ended = tokio::select! {
