@@ -26,7 +26,7 @@ use crate::view::View;
 pub use compactor::CompactionPace;
 pub use flusher::FlushPolicy;
 pub use machine::StateMachine;
-pub use ring::{AppliedEvent, RecvError, RingLimits, Subscription};
+pub use ring::{AppliedEvent, Attention, RecvError, RingLimits, Subscription};
 
 pub(crate) use compactor::{Stop, run as compact};
 pub(crate) use flusher::Flusher;
@@ -91,6 +91,11 @@ impl StateHandle {
     /// What is applied from now on.
     pub fn subscribe(&self) -> Subscription {
         self.core.ring.subscribe()
+    }
+
+    /// Wakes subscribers at each event, see [`Subscription::relax`].
+    pub fn attend(&self) -> Attention {
+        self.core.ring.attend()
     }
 
     /// Makes what is applied durable; waits for it, so call it from a blocking thread.

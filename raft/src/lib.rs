@@ -43,7 +43,7 @@ pub mod types;
 mod view;
 mod wire;
 
-pub use apply::{AppliedEvent, RecvError, Subscription};
+pub use apply::{AppliedEvent, Attention, RecvError, Subscription};
 pub use clock::{Clock, SystemClock};
 pub use config::{Limits, NodeOptions, Timers};
 pub use connect::{Acceptor, Dialer, PeerStream, TcpAcceptor, TcpDialer};

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{OutcomeSink, Subscription};
+use crate::apply::{Attention, OutcomeSink, Subscription};
 use crate::clock::Clock;
 use crate::config::{Limits, NodeOptions, Timers, engine_config};
 use crate::connect::incoming;
@@ -267,6 +267,11 @@ impl Node {
     /// Everything that this node applies from now on.
     pub fn applied(&self) -> Subscription {
         self.inner.storage.state.subscribe()
+    }
+
+    /// Wakes those who follow what is applied at each event, while it is held.
+    pub fn attend(&self) -> Attention {
+        self.inner.storage.state.attend()
     }
 
     pub fn status(&self) -> watch::Receiver<Status> {

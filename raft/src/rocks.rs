@@ -6,6 +6,7 @@
 mod image;
 mod offline;
 mod options;
+mod recent;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use prost::Message;
 use proto::quorate;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, FlushOptions, Snapshot, WriteBatch, WriteOptions};
 use statemachine::{Changes, Direction, Fault, StateRead, Table, Visit};
 
 use crate::convert::{
@@ -27,6 +28,8 @@ use crate::types::{LogId, StoredMembership};
 pub use image::{Pinned, Row};
 pub use offline::{BuildError, StateBuilder};
 pub use options::{RocksMemory, StateMemory};
+
+use recent::RecentEvents;
 
 /// The family that holds what belongs to consensus, not to the state.
 const FAMILY_RAFT: &str = "raft";
@@ -82,10 +85,14 @@ pub struct LogMark {
     pub durable_index: u64,
 }
 
+/// So few rows are looked up one by one.
+const SHORT_READ_ROWS: usize = 4;
+
 /// The tables of one generation.
 pub struct Tables {
     // Closed first: fields drop in this order.
     db: DB,
+    recent: RecentEvents,
     home: Home,
 }
 
@@ -147,7 +154,7 @@ impl Tables {
         let options = options::database(memory);
         let db = DB::open_cf_descriptors_read_only(&options, path, families, false)
             .map_err(|source| StateOpenError::Rocks { path: path.to_owned(), source })?;
-        let tables = Tables::new(path, db);
+        let tables = Tables::new(path, db, memory);
         tables.check_schema()?;
         Ok(tables)
     }
@@ -165,12 +172,12 @@ impl Tables {
                 StateOpenError::Rocks { path: path.to_owned(), source }
             },
         )?;
-        Ok(Tables::new(path, db))
+        Ok(Tables::new(path, db, memory))
     }
 
-    fn new(path: &Path, db: DB) -> Tables {
+    fn new(path: &Path, db: DB, memory: &StateMemory) -> Tables {
         let home = Home { path: path.to_owned(), retired: AtomicBool::new(false) };
-        Tables { db, home }
+        Tables { db, recent: RecentEvents::new(memory.recent_bytes()), home }
     }
 
     /// Takes back `retire`.
@@ -286,6 +293,38 @@ impl Tables {
         batch
     }
 
+    fn row(
+        &self,
+        table: Table,
+        key: &[u8],
+        snapshot: Option<&Snapshot<'_>>,
+    ) -> Result<Option<Bytes>, Fault> {
+        let is_event = table == Table::Event;
+        if is_event && let Some(row) = self.recent.get(key) {
+            return Ok(Some(row));
+        }
+        let family = self.family(table.name());
+        let row = image::get(&self.db, family, image::read_options(snapshot), key)?;
+        if is_event && let Some(row) = &row {
+            self.recent.keep(key, row);
+        }
+        Ok(row)
+    }
+
+    fn rows(
+        &self,
+        table: Table,
+        keys: &[&[u8]],
+        snapshot: Option<&Snapshot<'_>>,
+    ) -> Result<Vec<Option<Bytes>>, Fault> {
+        // A long read would only push out what is read again and again.
+        if keys.len() <= SHORT_READ_ROWS {
+            return keys.iter().map(|key| self.row(table, key, snapshot)).collect();
+        }
+        let family = self.family(table.name());
+        image::get_many(&self.db, family, image::read_options(snapshot), keys)
+    }
+
     fn write_batch(&self, batch: WriteBatch) -> Result<(), rocksdb::Error> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
@@ -336,12 +375,11 @@ pub(crate) fn storage(error: rocksdb::Error) -> Fault {
 /// Reads of the newest rows. One read is consistent in itself, two are not with each other.
 impl StateRead for Tables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Fault> {
-        image::get(&self.db, self.family(table.name()), image::read_options(None), key)
+        self.row(table, key, None)
     }
 
     fn get_many(&self, table: Table, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, Fault> {
-        let family = self.family(table.name());
-        image::get_many(&self.db, family, image::read_options(None), keys)
+        self.rows(table, keys, None)
     }
 
     fn scan(

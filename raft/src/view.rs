@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use statemachine::State;
+use statemachine::{State, StateRead};
 
 use crate::generation::Generation;
 use crate::rocks::Pinned;
@@ -21,6 +21,12 @@ impl View {
     /// Calls `f` under a lock that apply waits for: it must be short.
     pub fn read<T>(&self, f: impl FnOnce(&State) -> T) -> T {
         f(&self.generation.state.read())
+    }
+
+    /// The newest rows, without an image of one moment: for rows that never change, whose places
+    /// a [`View::read`] told just before. Compaction may have taken one meanwhile.
+    pub fn newest(&self) -> &dyn StateRead {
+        self.generation.tables.as_ref()
     }
 
     /// As [`View::read`], with an image of the tables of that moment to go on reading from.

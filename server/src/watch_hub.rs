@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use proto::etcd;
-use raft::Node;
+use raft::{Attention, Node};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -48,6 +48,8 @@ pub struct WatchHub {
     leases: Arc<Leases>,
     bounds: StreamBounds,
     registry: Mutex<Registry>,
+    /// Held while there are streams; taken and dropped under the lock of the registry.
+    attention: Mutex<Option<Attention>>,
     /// Up to here events were handed out.
     revision: watch::Sender<i64>,
     next_stream: AtomicU64,
@@ -67,7 +69,8 @@ impl WatchHub {
             bytes_max: limits.watch_stream_bytes_max,
             responses_max: limits.watch_stream_responses_max,
         };
-        let subscription = node.applied();
+        let mut subscription = node.applied();
+        subscription.relax();
         let revision = node.local_view().read(statemachine::State::revision);
         let hub = Arc::new(WatchHub {
             history: history::History::new(node.clone(), limits.large_reads_max),
@@ -75,6 +78,7 @@ impl WatchHub {
             leases,
             bounds,
             registry: Mutex::new(Registry::new(revision)),
+            attention: Mutex::default(),
             revision: watch::Sender::new(revision),
             next_stream: AtomicU64::new(1),
             stop,
@@ -89,12 +93,20 @@ impl WatchHub {
         if self.stop.is_cancelled() {
             stream.close(Some(Status::unavailable("etcdserver: server stopped")));
         }
-        self.registry.lock().open(Arc::clone(&stream));
+        let mut registry = self.registry.lock();
+        registry.open(Arc::clone(&stream));
+        self.attention.lock().get_or_insert_with(|| self.node.attend());
         stream
     }
 
     pub(crate) fn close(&self, stream: &StreamQueue, status: Option<Status>) {
-        self.registry.lock().close(stream.id);
+        {
+            let mut registry = self.registry.lock();
+            registry.close(stream.id);
+            if registry.n_streams() == 0 {
+                *self.attention.lock() = None;
+            }
+        }
         stream.close(status);
     }
 

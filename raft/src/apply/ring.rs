@@ -48,8 +48,16 @@ struct Inner {
     /// Number of `kept[0]`.
     first: u64,
     subscribers: usize,
+    /// Those who want to hear of each event as it comes.
+    attentive: usize,
+    /// Events since anybody was woken.
+    quiet: usize,
     closed: bool,
 }
+
+/// With nobody attentive, subscribers are woken once for so many events: a wake-up on each node
+/// for each write would cost more than the write.
+const QUIET_EVENTS_MAX: usize = 64;
 
 pub(crate) struct Ring {
     inner: Mutex<Inner>,
@@ -60,13 +68,22 @@ pub(crate) struct Ring {
 
 impl Ring {
     pub(crate) fn new(limits: RingLimits) -> Arc<Ring> {
-        let inner =
-            Inner { kept: VecDeque::new(), size_bytes: 0, first: 0, subscribers: 0, closed: false };
+        let inner = Inner {
+            kept: VecDeque::new(),
+            size_bytes: 0,
+            first: 0,
+            subscribers: 0,
+            attentive: 0,
+            quiet: 0,
+            closed: false,
+        };
         Arc::new(Ring { inner: Mutex::new(inner), next: watch::Sender::new(0), limits })
     }
 
     pub(crate) fn publish(&self, event: AppliedEvent, size_bytes: usize) {
         let mut inner = self.inner.lock();
+        inner.quiet += 1;
+        let wakes = inner.attentive > 0 || event.is_urgent() || inner.quiet >= QUIET_EVENTS_MAX;
         if inner.subscribers == 0 {
             inner.first += 1;
         } else {
@@ -78,9 +95,23 @@ impl Ring {
                 inner.drop_first();
             }
         }
+        if wakes {
+            inner.quiet = 0;
+        }
         let next = inner.next();
         drop(inner);
-        self.next.send_replace(next);
+        self.next.send_if_modified(|known| {
+            *known = next;
+            wakes
+        });
+    }
+
+    /// Wakes subscribers at each event from now on, until what is returned is dropped.
+    pub(crate) fn attend(self: &Arc<Ring>) -> Attention {
+        self.inner.lock().attentive += 1;
+        // For what passed quietly so far.
+        self.next.send_modify(|_| ());
+        Attention { ring: self.clone() }
     }
 
     /// Nothing more will come.
@@ -90,10 +121,11 @@ impl Ring {
     }
 
     pub(crate) fn subscribe(self: &Arc<Ring>) -> Subscription {
+        let attention = Some(self.attend());
         let mut inner = self.inner.lock();
         inner.subscribers += 1;
         let at = inner.next();
-        Subscription { ring: self.clone(), arrived: self.next.subscribe(), at }
+        Subscription { ring: self.clone(), arrived: self.next.subscribe(), at, attention }
     }
 }
 
@@ -115,9 +147,37 @@ pub struct Subscription {
     ring: Arc<Ring>,
     arrived: watch::Receiver<u64>,
     at: u64,
+    attention: Option<Attention>,
+}
+
+/// While it is held, followers of what is applied hear of each event as it comes.
+pub struct Attention {
+    ring: Arc<Ring>,
+}
+
+impl Drop for Attention {
+    fn drop(&mut self) {
+        self.ring.inner.lock().attentive -= 1;
+    }
+}
+
+impl AppliedEvent {
+    /// Changes what somebody holds beside the keys: a lease's time, or everything.
+    fn is_urgent(&self) -> bool {
+        match self {
+            AppliedEvent::Applied(applied) => !applied.touched.leases.is_empty(),
+            AppliedEvent::Reset { .. } => true,
+        }
+    }
 }
 
 impl Subscription {
+    /// From now on this follower may hear late, but in order and of everything, of events that
+    /// touch nothing but keys; see [`Attention`].
+    pub fn relax(&mut self) {
+        self.attention = None;
+    }
+
     /// The next event. Cancel-safe: an event is taken only when it is returned.
     ///
     /// # Errors
@@ -178,6 +238,50 @@ mod tests {
             AppliedEvent::Reset { revision, .. } => *revision,
             AppliedEvent::Applied(applied) => applied.revision,
         }
+    }
+
+    #[tokio::test]
+    async fn the_relaxed_hear_late_unless_somebody_attends() {
+        let applied = || {
+            AppliedEvent::Applied(Applied {
+                outcomes: Vec::new(),
+                events: Vec::new(),
+                revision: 1,
+                compacted_revision: 0,
+                touched: statemachine::Touched::default(),
+                last_index: 1,
+                checks: Vec::new(),
+            })
+        };
+        let heard = |subscription: &mut Subscription| {
+            use futures::FutureExt;
+            subscription.recv().now_or_never().is_some()
+        };
+        let ring = Ring::new(RingLimits::default());
+        let mut subscription = ring.subscribe();
+        subscription.relax();
+        let waiting = tokio::spawn(async move {
+            for _ in 0..QUIET_EVENTS_MAX {
+                subscription.recv().await.unwrap();
+            }
+            subscription
+        });
+        // It waits for the first wake-up before anything is published.
+        tokio::task::yield_now().await;
+        for _ in 1..QUIET_EVENTS_MAX {
+            ring.publish(applied(), 1);
+        }
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        ring.publish(applied(), 1);
+        let mut subscription = waiting.await.unwrap();
+        assert!(!heard(&mut subscription));
+        let attention = ring.attend();
+        let waiting = tokio::spawn(async move { subscription.recv().await.map(drop) });
+        tokio::task::yield_now().await;
+        ring.publish(applied(), 1);
+        waiting.await.unwrap().unwrap();
+        drop(attention);
     }
 
     #[tokio::test]

@@ -92,16 +92,11 @@ pub struct Row<'a> {
 
 impl StateRead for Pinned {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Fault> {
-        self.0.with_dependent(|tables, snapshot| {
-            get(&tables.db, tables.family(table.name()), read_options(Some(snapshot)), key)
-        })
+        self.0.with_dependent(|tables, snapshot| tables.row(table, key, Some(snapshot)))
     }
 
     fn get_many(&self, table: Table, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, Fault> {
-        self.0.with_dependent(|tables, snapshot| {
-            let family = tables.family(table.name());
-            get_many(&tables.db, family, read_options(Some(snapshot)), keys)
-        })
+        self.0.with_dependent(|tables, snapshot| tables.rows(table, keys, Some(snapshot)))
     }
 
     fn scan(

@@ -11,13 +11,15 @@ use super::FAMILY_RAFT;
 #[derive(Clone, Debug)]
 pub struct RocksMemory {
     pub block_cache_bytes: usize,
+    /// Events that were read lately, of each generation.
+    pub recent_bytes: usize,
     /// Of all tables of all generations together.
     pub memtable_bytes: usize,
 }
 
 impl Default for RocksMemory {
     fn default() -> RocksMemory {
-        RocksMemory { block_cache_bytes: 32 << 20, memtable_bytes: 32 << 20 }
+        RocksMemory { block_cache_bytes: 24 << 20, recent_bytes: 8 << 20, memtable_bytes: 32 << 20 }
     }
 }
 
@@ -27,6 +29,7 @@ pub struct StateMemory {
     cache: Cache,
     buffers: WriteBufferManager,
     memtable_bytes: usize,
+    recent_bytes: usize,
 }
 
 impl StateMemory {
@@ -35,7 +38,12 @@ impl StateMemory {
             cache: Cache::new_lru_cache(memory.block_cache_bytes),
             buffers: WriteBufferManager::new_write_buffer_manager(memory.memtable_bytes, false),
             memtable_bytes: memory.memtable_bytes,
+            recent_bytes: memory.recent_bytes,
         }
+    }
+
+    pub(super) fn recent_bytes(&self) -> usize {
+        self.recent_bytes
     }
 
     pub fn block_cache_bytes(&self) -> usize {
