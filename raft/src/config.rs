@@ -161,6 +161,8 @@ pub struct Limits {
     pub pending_commands_max: usize,
     /// Runs of other nodes that wait at the leader, in bytes.
     pub inbound_bytes_max: usize,
+    /// A snapshot is sent no faster: it must not take disk and processor from those who serve.
+    pub snapshot_bytes_per_s: u64,
     /// Largest message between peers.
     pub message_bytes_max: usize,
 }
@@ -176,6 +178,7 @@ impl Default for Limits {
             pending_bytes_max: 64 << 20,
             pending_commands_max: 50_000,
             inbound_bytes_max: 64 << 20,
+            snapshot_bytes_per_s: 64 << 20,
             message_bytes_max: 16 << 20,
         }
     }

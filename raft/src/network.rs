@@ -36,6 +36,7 @@ pub(crate) struct Network {
     pub(crate) peers: Arc<Peers>,
     pub(crate) storage: StorageControl,
     pub(crate) timers: Timers,
+    pub(crate) snapshot_bytes_per_s: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,7 @@ impl Network {
             purpose,
             storage: self.storage.clone(),
             timers: self.timers,
+            snapshot_bytes_per_s: self.snapshot_bytes_per_s,
             refusals: 0,
         }
     }
@@ -85,6 +87,7 @@ pub(crate) struct Connection {
     purpose: Purpose,
     storage: StorageControl,
     timers: Timers,
+    snapshot_bytes_per_s: u64,
     /// Replication streams in a row that the peer did not take.
     refusals: u32,
 }
@@ -298,7 +301,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let sending = async {
             let source = self.storage.snapshot_source(image_of(snapshot.snapshot)?);
-            send_snapshot(&self.peer(), vote, source, self.timers.snapshot_stall).await
+            let stall = self.timers.snapshot_stall;
+            send_snapshot(&self.peer(), vote, source, stall, self.snapshot_bytes_per_s).await
         };
         tokio::select! {
             // The receiver keeps what it has and goes on from there next time.

@@ -491,8 +491,12 @@ async fn start_on_runtime(
         options.limits.message_bytes_max,
         handle.clone(),
     );
-    let network =
-        Network { peers: Arc::clone(&peers), storage: control.clone(), timers: options.timers };
+    let network = Network {
+        peers: Arc::clone(&peers),
+        storage: control.clone(),
+        timers: options.timers,
+        snapshot_bytes_per_s: options.limits.snapshot_bytes_per_s,
+    };
     let engine = Engine::build(stored.node, Arc::new(engine_config), network, log, machine)
         .await
         .map_err(|error| StartError::Consensus(error.to_string()))?;

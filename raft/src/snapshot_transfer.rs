@@ -14,7 +14,7 @@ use proto::quorate;
 use proto::quorate::snapshot_answer::Answer;
 use proto::quorate::snapshot_part::Part as PartKind;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -39,6 +39,7 @@ pub(crate) async fn send_snapshot(
     vote: Vote,
     mut source: SnapshotSource,
     stall: Duration,
+    bytes_per_s: u64,
 ) -> Result<Vote, Status> {
     let (sender, receiver) = mpsc::channel(PARTS_AHEAD);
     let header = quorate::SnapshotHeader {
@@ -63,7 +64,7 @@ pub(crate) async fn send_snapshot(
         "sending snapshot"
     );
     // Both ends of the exchange run side by side; an error of either ends it.
-    let sending = send_parts(source, sender);
+    let sending = send_parts(source, sender, bytes_per_s);
     let waiting = async {
         loop {
             match next_answer(&mut answers, stall).await? {
@@ -87,7 +88,10 @@ pub(crate) async fn send_snapshot(
 async fn send_parts(
     mut source: SnapshotSource,
     sender: mpsc::Sender<quorate::SnapshotPart>,
+    bytes_per_s: u64,
 ) -> Result<SnapshotSource, Status> {
+    let started = Instant::now();
+    let mut sent_bytes = 0;
     loop {
         let read = tokio::task::spawn_blocking(move || {
             let next = source.next_part();
@@ -99,6 +103,7 @@ async fn send_parts(
             drop(sender.send(part(PartKind::End(quorate::SnapshotEnd {}))).await);
             return Ok(source);
         };
+        sent_bytes += next.data.len() as u64;
         let chunk = quorate::SnapshotChunk {
             file: next.file,
             offset: next.offset,
@@ -109,7 +114,15 @@ async fn send_parts(
             // The receiver ended the call; its last answer says why.
             return Ok(source);
         }
+        // In the rhythm of the parts, so that disks and the network never get a burst.
+        tokio::time::sleep_until(started + time_of(sent_bytes, bytes_per_s)).await;
     }
+}
+
+/// How long so many bytes take at this rate.
+fn time_of(size_bytes: u64, bytes_per_s: u64) -> Duration {
+    let micros = u128::from(size_bytes) * 1_000_000 / u128::from(bytes_per_s.max(1));
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
 fn part(kind: PartKind) -> quorate::SnapshotPart {
@@ -183,7 +196,7 @@ async fn receive_all(
     let have = quorate::SnapshotHave { bytes: receiving.have().to_vec() };
     drop(answers.send(answer(Answer::Have(have))).await);
     let mut written_bytes = 0;
-    let mut last_sign = tokio::time::Instant::now();
+    let mut last_sign = Instant::now();
     loop {
         let chunk = match next_part(&mut parts).await? {
             Some(PartKind::Chunk(chunk)) => chunk,
@@ -196,12 +209,16 @@ async fn receive_all(
         written_bytes += chunk.data.len() as u64;
         receiving = write(receiving, chunk).await?;
         if last_sign.elapsed() >= SIGN_OF_LIFE {
-            last_sign = tokio::time::Instant::now();
+            last_sign = Instant::now();
             drop(answers.send(answer(Answer::WrittenBytes(written_bytes))).await);
         }
     }
     let install = async {
-        let data = blocking(move || receiving.finish()).await?;
+        let finish = move || receiving.finish();
+        let data = tasks::in_background("snapshot-finish", finish)
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| Status::aborted(error.to_string()))?;
         let snapshot = Snapshot { meta, snapshot: data };
         let installed = node.engine.install_full_snapshot(vote, snapshot).await;
         installed.map_err(|error| Status::unavailable(error.to_string()))

@@ -133,6 +133,7 @@ fn node_options(config: &Config, listener: tokio::net::TcpListener) -> NodeOptio
     options.timers.propose = config.request_timeout;
     options.storage.retention.snapshot_log_bytes = config.snapshot_log_bytes;
     options.storage.retention.keep_log_bytes = config.log_kept_bytes;
+    options.limits.snapshot_bytes_per_s = config.snapshot_bytes_per_s;
     options.version = env!("CARGO_PKG_VERSION").to_owned();
     options.on_fatal = Arc::new(|reason: &str| {
         error!(reason, "this node must not go on, the process ends");

@@ -83,6 +83,8 @@ settings! {
         "Log written since the last snapshot that makes a new one due";
     LIMITS: "log-kept-bytes" "SIZE" Some("256MiB"),
         "Log kept behind the newest snapshot for followers that were away";
+    LIMITS: "snapshot-send-rate" "SIZE" Some("64MiB"),
+        "Bytes of a snapshot sent to another node each second";
     PROCESS: "worker-threads" "COUNT" Some("0"),
         "Threads that serve clients; 0 takes one per core";
     PROCESS: "log-level" "FILTER" Some("info"),

@@ -15,6 +15,7 @@ use crate::apply::Core;
 use crate::convert::{log_id_to_proto, stored_membership_to_proto};
 use crate::durable;
 use crate::rocks::{SCHEMA, StateMemory, Tables};
+use crate::tasks;
 use crate::types::{Snapshot, TypeConfig};
 
 use super::manifest::{self, DigestCache, FORMAT, ROCKSDB};
@@ -77,7 +78,7 @@ impl Builder {
         };
         let shared = self.shared.clone();
         let stage = move || Staged::from_image(&shared, &image);
-        let staged = tokio::task::spawn_blocking(stage).await.map_err(io::Error::other)??;
+        let staged = tasks::in_background("snapshot-stage", stage).await??;
         Ok(Box::new(staged))
     }
 }
@@ -88,7 +89,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let shared = self.shared.clone();
         let build = move || shared.build();
-        let image = tokio::task::spawn_blocking(build).await.map_err(io::Error::other)??;
+        let image = tasks::in_background("snapshot-build", build).await??;
         let meta = image.meta().map_err(io::Error::other)?;
         Ok(Snapshot { meta, snapshot: SnapshotData::Image(image) })
     }

@@ -19,6 +19,10 @@ use super::{PART_SUFFIX, RECEIVE_DIR, SnapshotData, SnapshotError, Staged, TABLE
 /// Room beside the snapshot itself: its tables are compacted and written to from then on.
 const FREE_BYTES_MIN: u64 = 64 << 20;
 
+/// What is written goes to the disk in steps of this size: all of it at the end would keep the log
+/// waiting for the disk.
+const SYNC_STEP_BYTES: u64 = 4 << 20;
+
 /// A snapshot that is arriving. All calls block on the disk.
 pub struct Receiving {
     shared: Arc<Shared>,
@@ -28,6 +32,7 @@ pub struct Receiving {
     /// Bytes that each file has.
     have: Vec<u64>,
     open: Option<(usize, File)>,
+    unsynced_bytes: u64,
 }
 
 impl Receiving {
@@ -59,7 +64,8 @@ impl Receiving {
         // Gone where an earlier, complete transfer was broken off while it was being loaded.
         std::fs::create_dir_all(&tables_dir).map_err(io_error(&tables_dir))?;
         let have = sizes(&tables_dir, &manifest);
-        let receiving = Receiving { shared, number, dir, manifest, have, open: None };
+        let receiving =
+            Receiving { shared, number, dir, manifest, have, open: None, unsynced_bytes: 0 };
         receiving.check_room()?;
         Ok(receiving)
     }
@@ -106,9 +112,17 @@ impl Receiving {
             return Err(SnapshotError::Checksum { file: name(), offset, found, computed });
         }
         let path = self.dir.join(TABLES_DIR).join(&file.name);
+        self.unsynced_bytes += part.data.len() as u64;
+        let sync = self.unsynced_bytes >= SYNC_STEP_BYTES;
         self.open_at(at, &path, part.offset)
-            .and_then(|file| file.write_all(&part.data))
+            .and_then(|file| {
+                file.write_all(&part.data)?;
+                if sync { file.sync_data() } else { Ok(()) }
+            })
             .map_err(io_error(&path))?;
+        if sync {
+            self.unsynced_bytes = 0;
+        }
         self.have[at] = end;
         self.shared.core.metrics.snapshot_received_bytes.add(part.data.len() as u64);
         Ok(())

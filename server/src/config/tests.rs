@@ -66,6 +66,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         max-request-bytes = 1536KiB (default)
         snapshot-log-bytes = 256MiB (default)
         log-kept-bytes = 256MiB (default)
+        snapshot-send-rate = 64MiB (default)
         worker-threads = 2 (quorate.toml:4)
         log-level = info (default)
         log-format = text (default)"#]]
