@@ -39,6 +39,7 @@ pub mod storage;
 pub mod storage_metrics;
 mod tasks;
 mod tenure;
+mod threads;
 pub mod types;
 mod view;
 mod wire;

@@ -13,7 +13,7 @@ use proto::quorate::change_members_request::{
     AddLearner, Change, Promote, Remove, Replace, UpdateEndpoints,
 };
 use proto::quorate::peer_server::PeerServer;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,7 @@ use crate::read::{ReadBarrier, ReadRounds};
 use crate::status::{NodeState, Role, Status};
 use crate::storage::{Storage, StorageControl};
 use crate::tenure::{Tenure, watch_tenure};
+use crate::threads::RaftThreads;
 use crate::types::{Endpoints, NodeMeta};
 use crate::view::View;
 use crate::{bootstrap, failure, membership, observe, tasks};
@@ -90,8 +91,8 @@ pub(crate) struct Inner {
     pub(crate) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
     pub(crate) cancel: CancellationToken,
     _dir_lock: DirLock,
-    /// Stopped without waiting: the last handle may be dropped on one of its own threads.
-    owned_runtime: Mutex<Option<Runtime>>,
+    /// They end with the last handle on the node, which may be dropped on one of them.
+    threads: Mutex<Option<RaftThreads>>,
 }
 
 impl Inner {
@@ -119,9 +120,6 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.cancel.cancel();
-        if let Some(runtime) = self.owned_runtime.lock().take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -136,13 +134,8 @@ impl Node {
         options: NodeOptions,
         handler: Arc<dyn PeerHandler>,
     ) -> Result<Node, StartError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(options.raft_threads.max(1))
-            .thread_name("raft")
-            .enable_all()
-            .build()
-            .map_err(StartError::Runtime)?;
-        let handle = runtime.handle().clone();
+        let threads = RaftThreads::start(options.raft_threads).map_err(StartError::Runtime)?;
+        let handle = threads.handle().clone();
         // Everything below is made on the node's own threads: tasks of the engine and of
         // connections stay where they are made.
         let callers = Handle::current();
@@ -151,14 +144,10 @@ impl Node {
             starting.await.unwrap_or_else(|error| Err(StartError::Consensus(error.to_string())));
         match started {
             Ok(inner) => {
-                *inner.owned_runtime.lock() = Some(runtime);
+                *inner.threads.lock() = Some(threads);
                 Ok(Node { inner })
             }
-            Err(error) => {
-                // Its own drop would wait, which is not allowed here.
-                runtime.shutdown_background();
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
@@ -528,7 +517,7 @@ async fn start_on_runtime(
         on_fatal: options.on_fatal,
         cancel: CancellationToken::new(),
         _dir_lock: dir_lock,
-        owned_runtime: Mutex::new(None),
+        threads: Mutex::new(None),
         stored_identity: tokio::sync::Mutex::new(stored),
     });
     let cancel = inner.cancel.clone();

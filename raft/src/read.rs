@@ -27,13 +27,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// One attempt must not hold its group longer: the leader may have changed meanwhile.
 const ROUND_MAX: Duration = Duration::from_millis(500);
 
-/// A round costs the cluster about as much as this many reads' worth of time each: with more reads
-/// in a group the next round waits, so that rounds stay a small share of the work.
-const PACE_PER_READ: Duration = Duration::from_micros(25);
-/// Timers are no finer, and a group that earns less than this goes at once.
-const PACE_MIN: Duration = Duration::from_millis(1);
-const PACE_MAX: Duration = Duration::from_millis(2);
-
 /// A moment after which the caller's view was the newest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
@@ -139,7 +132,6 @@ impl ReadRounds {
             self.barrier.work.notified().await;
             let mut group = self.barrier.take_group();
             while !group.is_empty() {
-                let started = Instant::now();
                 let Some(round) = self.ask().await else {
                     // A node that asks another one asks the next leader by itself.
                     group.retain(|waiter| !waiter.is_peer);
@@ -150,11 +142,7 @@ impl ReadRounds {
                     group.retain(|waiter| waiter.deadline > now && !waiter.done.is_closed());
                     continue;
                 };
-                let pace = pace(group.len());
                 self.release(std::mem::take(&mut group), round);
-                if pace >= PACE_MIN {
-                    tokio::time::sleep_until(started + pace).await;
-                }
             }
         }
     }
@@ -229,11 +217,6 @@ fn finish(callers: &Handle, group: Vec<Waiter>, round: Round) {
     } else {
         answer();
     }
-}
-
-/// How long after its begin a round of so many reads keeps the next one waiting.
-fn pace(n_reads: usize) -> Duration {
-    PACE_PER_READ.saturating_mul(u32::try_from(n_reads).unwrap_or(u32::MAX)).min(PACE_MAX)
 }
 
 /// One round of confirmation by a quorum.
