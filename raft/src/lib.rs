@@ -34,6 +34,7 @@ mod retention;
 pub mod rocks;
 pub mod snapshot;
 mod snapshot_transfer;
+mod start;
 mod status;
 pub mod storage;
 pub mod storage_metrics;

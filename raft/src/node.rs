@@ -1,4 +1,4 @@
-//! A node of the cluster: starts everything in order, and is what the layer above talks to.
+//! A node of the cluster: what the layer above talks to.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,37 +12,32 @@ use proto::quorate;
 use proto::quorate::change_members_request::{
     AddLearner, Change, Promote, Remove, Replace, UpdateEndpoints,
 };
-use proto::quorate::peer_server::PeerServer;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{Attention, OutcomeSink, Subscription};
+use crate::apply::{Attention, Subscription};
 use crate::clock::Clock;
-use crate::config::{Limits, NodeOptions, Timers, engine_config};
-use crate::connect::incoming;
+use crate::config::{Limits, NodeOptions, Timers};
 use crate::convert::member_to_proto;
 use crate::dir_lock::DirLock;
 use crate::engine::Engine;
 use crate::error::{AskError, LeaderHint, MembershipError, ProposeError, ReadError, StartError};
-use crate::identity::{self, StoredIdentity};
+use crate::identity::StoredIdentity;
 use crate::inbound::Inbound;
-use crate::leadership::{Leadership, watch_leadership};
+use crate::leadership::Leadership;
 use crate::metrics::Metrics;
-use crate::network::Network;
-use crate::peer_service::PeerService;
 use crate::peers::{Identity, Peers};
 use crate::propose::{Committed, Proposer};
-use crate::pump::Pump;
-use crate::read::{ReadBarrier, ReadRounds};
+use crate::read::ReadBarrier;
 use crate::status::{NodeState, Role, Status};
-use crate::storage::{Storage, StorageControl};
-use crate::tenure::{Tenure, watch_tenure};
+use crate::storage::StorageControl;
+use crate::tenure::Tenure;
 use crate::threads::RaftThreads;
 use crate::types::{Endpoints, NodeMeta};
 use crate::view::View;
-use crate::{bootstrap, failure, membership, observe, tasks};
+use crate::{membership, start};
 
 /// Answers questions of other nodes on behalf of the layer above.
 pub trait PeerHandler: Send + Sync + 'static {
@@ -90,9 +85,11 @@ pub(crate) struct Inner {
     pub(crate) runtime: Handle,
     pub(crate) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
     pub(crate) cancel: CancellationToken,
-    _dir_lock: DirLock,
+    /// Nobody else has the directory while this lives.
+    #[expect(dead_code, reason = "held, not read")]
+    pub(crate) dir_lock: DirLock,
     /// They end with the last handle on the node, which may be dropped on one of them.
-    threads: Mutex<Option<RaftThreads>>,
+    pub(crate) threads: Mutex<Option<RaftThreads>>,
 }
 
 impl Inner {
@@ -139,7 +136,7 @@ impl Node {
         // Everything below is made on the node's own threads: tasks of the engine and of
         // connections stay where they are made.
         let callers = Handle::current();
-        let starting = handle.spawn(start_on_runtime(options, handler, handle.clone(), callers));
+        let starting = handle.spawn(start::start(options, handler, handle.clone(), callers));
         let started =
             starting.await.unwrap_or_else(|error| Err(StartError::Consensus(error.to_string())));
         match started {
@@ -453,168 +450,4 @@ impl Node {
         }
         inner.status.send_modify(|status| status.role = Role::Stopped);
     }
-}
-
-async fn start_on_runtime(
-    mut options: NodeOptions,
-    handler: Arc<dyn PeerHandler>,
-    handle: Handle,
-    callers: Handle,
-) -> Result<Arc<Inner>, StartError> {
-    let engine_config =
-        engine_config(&options.timers).map_err(|error| StartError::Timers(error.to_string()))?;
-    let dir_lock = DirLock::take(&options.data_dir)?;
-    let stored = identity::read_or_draw(&options.data_dir, &options.name)?;
-    if stored.cluster == 0 {
-        bootstrap::check_initial_cluster(&options.name, &options.initial_cluster)?;
-    }
-    let identity = Identity::new(stored.node, stored.cluster);
-    let proposer =
-        Proposer::new(stored.node, identity::random_id(), options.limits, callers.clone());
-    let sink: Arc<dyn OutcomeSink> = Arc::clone(&proposer) as Arc<dyn OutcomeSink>;
-    let Storage { log, machine, control } = open_storage(&options, &stored, sink).await?;
-    let peers = Peers::new(
-        Arc::clone(&identity),
-        Arc::clone(&options.dialer),
-        options.timers,
-        options.limits.message_bytes_max,
-        handle.clone(),
-    );
-    let network = Network {
-        peers: Arc::clone(&peers),
-        storage: control.clone(),
-        timers: options.timers,
-        snapshot_bytes_per_s: options.limits.snapshot_bytes_per_s,
-    };
-    let engine = Engine::build(stored.node, Arc::new(engine_config), network, log, machine)
-        .await
-        .map_err(|error| StartError::Consensus(error.to_string()))?;
-    options.listen.attach().map_err(StartError::Listen)?;
-    let (leadership_sender, leadership) = watch::channel(Leadership::default());
-    let (tenure_sender, tenure) = watch::channel(None);
-    let status = Status::new(stored.node, options.name.clone(), stored.cluster);
-    let inner = Arc::new(Inner {
-        identity,
-        meta: NodeMeta { name: options.name, endpoints: options.advertise },
-        version: options.version,
-        data_dir: options.data_dir,
-        initial_cluster: options.initial_cluster,
-        timers: options.timers,
-        clock: Arc::clone(&options.clock),
-        limits: options.limits,
-        engine: engine.clone(),
-        storage: control,
-        peers: Arc::clone(&peers),
-        inbound: Inbound::new(options.limits.inbound_bytes_max, Arc::clone(&proposer)),
-        proposer: Arc::clone(&proposer),
-        barrier: ReadBarrier::new(),
-        handler,
-        leadership: leadership.clone(),
-        status: watch::Sender::new(status),
-        recovered: AtomicBool::new(false),
-        tenure,
-        runtime: handle.clone(),
-        on_fatal: options.on_fatal,
-        cancel: CancellationToken::new(),
-        _dir_lock: dir_lock,
-        threads: Mutex::new(None),
-        stored_identity: tokio::sync::Mutex::new(stored),
-    });
-    let cancel = inner.cancel.clone();
-    // Before the engine runs: the first leadership must find everybody listening.
-    tasks::spawn(
-        &handle,
-        "leadership",
-        watch_leadership(engine.clone(), leadership_sender, cancel.clone()),
-    );
-    tasks::spawn(
-        &handle,
-        "tenure",
-        watch_tenure(engine.clone(), leadership.clone(), tenure_sender, cancel.clone()),
-    );
-    serve_peers(&inner, options.listen);
-    engine.run();
-    let pump = Pump {
-        proposer,
-        inbound: Arc::clone(&inner.inbound),
-        engine: engine.clone(),
-        peers: Arc::clone(&peers),
-        leadership: leadership.clone(),
-        clock: options.clock,
-        limits: inner.limits,
-        cancel: cancel.clone(),
-    };
-    tasks::spawn(&handle, "pump", pump.run());
-    let rounds = ReadRounds {
-        node: inner.identity.node,
-        barrier: Arc::clone(&inner.barrier),
-        engine,
-        peers,
-        leadership,
-        applied: inner.storage.state.applied_index(),
-        runtime: handle,
-        callers,
-        cancel,
-    };
-    tasks::spawn(&inner.runtime, "read index", rounds.run());
-    observe::start(&inner);
-    Ok(inner)
-}
-
-async fn open_storage(
-    options: &NodeOptions,
-    stored: &StoredIdentity,
-    sink: Arc<dyn OutcomeSink>,
-) -> Result<Storage, StartError> {
-    let path = options.data_dir.clone();
-    failure::admit_start(&path, std::time::SystemTime::now())
-        .map_err(|poisoned| StartError::Storage(Box::new(poisoned)))?;
-    let mut storage_options = options.storage.clone();
-    storage_options.data_dir = path.clone();
-    storage_options.node = stored.node;
-    // Reading the log and the state takes as long as it takes.
-    let opening = tokio::task::spawn_blocking(move || Storage::open(storage_options, sink));
-    let storage = opening
-        .await
-        .map_err(|error| StartError::Consensus(error.to_string()))?
-        .map_err(|error| StartError::Storage(Box::new(error)))?;
-    let used = storage.log.last_log_id().is_some() || storage.control.vote().is_some();
-    if stored.used && !used {
-        return Err(StartError::Identity {
-            path,
-            reason: format!(
-                "node {:016x} has taken part in its cluster, and its log is gone; wipe the \
-                 directory and replace the node with `quorate member replace {} --with {}`",
-                stored.node, options.name, options.advertise.peer
-            ),
-        });
-    }
-    Ok(storage)
-}
-
-fn serve_peers(inner: &Arc<Inner>, acceptor: Box<dyn crate::connect::Acceptor>) {
-    let message_bytes_max = inner.limits.message_bytes_max;
-    let service = PeerServer::new(PeerService::new(Arc::clone(inner)))
-        .max_decoding_message_size(message_bytes_max)
-        .max_encoding_message_size(message_bytes_max);
-    let server = tonic::transport::Server::builder()
-        .initial_stream_window_size(8 << 20)
-        .initial_connection_window_size(8 << 20)
-        .max_concurrent_streams(1024)
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
-        .add_service(service);
-    let cancel = inner.cancel.clone();
-    let connections = incoming(acceptor, cancel.clone());
-    tasks::spawn(&inner.runtime, "peer server", async move {
-        tokio::select! {
-            // Cancelled, all connections are dropped with it: a stopped node is silent at once.
-            served = server.serve_with_incoming(connections) => {
-                if let Err(error) = served {
-                    tracing::error!(error = %error, "peer server ended");
-                }
-            }
-            () = cancel.cancelled() => {}
-        }
-    });
 }

@@ -316,3 +316,34 @@ async fn sleep_until(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn few() -> Waiting {
+        Waiting { n_commands: 3, size_bytes: 300 }
+    }
+
+    #[test]
+    fn a_batch_goes_at_once_where_none_is_under_way() {
+        let mut gathering = Gathering::default();
+        assert!(gathering.is_due(0, few(), &Limits::default()));
+        assert!(!gathering.is_due(0, Waiting::default(), &Limits::default()), "it would be empty");
+    }
+
+    #[test]
+    fn behind_another_a_batch_gathers_until_it_is_full_or_late() {
+        let limits = Limits::default();
+        let mut gathering = Gathering::default();
+        assert!(!gathering.is_due(1, few(), &limits));
+        let many = Waiting { n_commands: limits.batch_commands_max, size_bytes: 1 };
+        assert!(gathering.is_due(1, many, &limits));
+        let large = Waiting { n_commands: 1, size_bytes: limits.batch_bytes_max };
+        assert!(gathering.is_due(1, large, &limits));
+        assert!(!gathering.is_due(1, few(), &limits), "a new batch gathers anew");
+        gathering.until = gathering.until.map(|until| until - GATHER_MAX);
+        assert!(gathering.is_due(1, few(), &limits));
+        assert_eq!(gathering.until, None);
+    }
+}
