@@ -124,7 +124,6 @@ impl ReadRounds {
             () = self.serve() => {}
             () = cancel.cancelled() => {}
         }
-        self.barrier.close();
     }
 
     async fn serve(&self) {
@@ -204,6 +203,13 @@ impl ReadRounds {
     }
 }
 
+/// However it ends: nobody else would ever tell those who wait.
+impl Drop for ReadRounds {
+    fn drop(&mut self) {
+        self.barrier.close();
+    }
+}
+
 fn finish(callers: &Handle, group: Vec<Waiter>, round: Round) {
     let several = group.len() > 1;
     let answer = move || {
@@ -224,4 +230,21 @@ async fn read_linearizer(
     engine: &Engine,
 ) -> Result<Linearizer<TypeConfig>, RaftError<TypeConfig, LinearizableReadError<TypeConfig>>> {
     engine.get_read_linearizer(ReadPolicy::ReadIndex).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_is_told_when_nobody_asks_for_it_any_more() {
+        let barrier = ReadBarrier::new();
+        let far = Instant::now() + Duration::from_secs(3600);
+        let waiting = barrier.pass(far);
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        barrier.close();
+        assert!(waiting.await.is_none());
+        assert!(barrier.pass(far).await.is_none(), "it would wait for ever");
+    }
 }
