@@ -9,6 +9,7 @@ pub mod watch_hub;
 mod admin;
 mod app;
 mod config;
+mod coordinator;
 mod http;
 mod metrics;
 mod tasks;

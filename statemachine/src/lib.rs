@@ -9,6 +9,7 @@ mod alarm;
 pub mod catalog;
 pub mod channel;
 pub mod compaction;
+pub mod coordinator;
 pub mod digest;
 mod event;
 pub mod history;

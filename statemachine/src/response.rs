@@ -2,6 +2,8 @@
 
 use proto::{etcd, quorate};
 
+use crate::coordinator::Refusal;
+
 /// A refusal is data: it is part of what replicas agree on. A [`Fault`](crate::Fault) is not.
 pub type Outcome = Result<Response, Rejection>;
 
@@ -32,6 +34,7 @@ pub enum Response {
     DigestChecked {
         index: u64,
     },
+    Coordinator(quorate::CoordinatorOutcome),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +81,8 @@ pub enum Rejection {
     InvalidSetting { name: String, value: String },
     #[error("unknown alarm {alarm} or action {action}")]
     UnknownAlarm { alarm: i64, action: i64 },
+    #[error(transparent)]
+    Coordinator(#[from] Refusal),
 }
 
 impl Response {
@@ -108,6 +113,7 @@ impl Response {
             Response::DigestChecked { index } => {
                 Kind::DigestChecked(quorate::DigestChecked { index })
             }
+            Response::Coordinator(outcome) => Kind::Coordinator(outcome),
         }
     }
 
@@ -131,6 +137,7 @@ impl Response {
             Kind::SettingsChanged(changed) => Response::SettingsChanged(changed.settings?),
             Kind::LevelRaised(raised) => Response::LevelRaised { level: raised.level },
             Kind::DigestChecked(checked) => Response::DigestChecked { index: checked.index },
+            Kind::Coordinator(outcome) => Response::Coordinator(outcome),
         };
         Some(Ok(response))
     }
@@ -186,6 +193,7 @@ impl Rejection {
             Rejection::OutcomeTooLarge => (19, vec![], String::new()),
             Rejection::InvalidSetting { name, value } => (20, vec![], format!("{name}\n{value}")),
             Rejection::UnknownAlarm { alarm, action } => (21, vec![alarm, action], String::new()),
+            Rejection::Coordinator(refusal) => return refusal.into_wire(),
         };
         quorate::Rejection { code, facts, text }
     }
@@ -218,7 +226,7 @@ impl Rejection {
                 Rejection::InvalidSetting { name: name.to_owned(), value: value.to_owned() }
             }
             21 => Rejection::UnknownAlarm { alarm: fact(0)?, action: fact(1)? },
-            _ => return None,
+            code => Rejection::Coordinator(Refusal::from_wire(code, &wire.facts, wire.text)?),
         })
     }
 }

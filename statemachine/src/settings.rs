@@ -17,6 +17,10 @@ pub struct Settings {
     pub retention_revisions: u64,
     pub retention_ms: u64,
     pub txn_ops_max: u32,
+    /// The coordinator's role is on: its prefixes are written by its commands.
+    pub coordinator: bool,
+    /// Raw writes to those prefixes are let through all the same.
+    pub raw_writes: bool,
 }
 
 impl Default for Settings {
@@ -27,6 +31,8 @@ impl Default for Settings {
             retention_revisions: limits::RETENTION_REVISIONS_DEFAULT,
             retention_ms: limits::RETENTION_MS_DEFAULT,
             txn_ops_max: limits::TXN_OPS_DEFAULT,
+            coordinator: false,
+            raw_writes: false,
         }
     }
 }
@@ -44,6 +50,8 @@ impl Settings {
             retention_revisions: row.retention_revisions,
             retention_ms: row.retention_ms,
             txn_ops_max: row.txn_ops_max,
+            coordinator: row.coordinator,
+            raw_writes: row.raw_writes,
         })
     }
 
@@ -54,6 +62,8 @@ impl Settings {
             retention_revisions: self.retention_revisions,
             retention_ms: self.retention_ms,
             txn_ops_max: self.txn_ops_max,
+            coordinator: self.coordinator,
+            raw_writes: self.raw_writes,
         }
     }
 

@@ -14,14 +14,23 @@ mod row;
 use std::fmt;
 
 use proto::etcd;
+use proto::quorate::SegmentRef;
 
 use crate::catalog::Catalog;
 use crate::channel::Channels;
+use crate::coordinator::channel::view::Assignments;
+use crate::coordinator::compaction::view::Plans;
+use crate::coordinator::index::view::Indexes;
+use crate::coordinator::keys::{self, DataKey, LogKind};
+use crate::coordinator::segment::view::Segments;
 use crate::event::{Event, EventKind};
 use crate::session::Sessions;
 use crate::store::Fault;
 
-pub use ids::{CollectionId, DatabaseId, FieldId, PartitionId, ServerId, canonical_i64};
+pub use ids::{
+    BuildId, CollectionId, DatabaseId, FieldId, IndexId, PartitionId, PlanId, SegmentId, ServerId,
+    canonical_i64,
+};
 pub use names::{Name, Names};
 pub use row::{Row, Rows, Undecodable};
 
@@ -45,10 +54,23 @@ pub enum Area {
     Session,
     Channel,
     Catalog,
+    Segment,
+    /// Checkpoints, removal marks and our own records of channels.
+    Assignment,
+    Index,
+    Compaction,
 }
 
 impl Area {
-    pub const ALL: [Area; 3] = [Area::Session, Area::Channel, Area::Catalog];
+    pub const ALL: [Area; 7] = [
+        Area::Session,
+        Area::Channel,
+        Area::Catalog,
+        Area::Segment,
+        Area::Assignment,
+        Area::Index,
+        Area::Compaction,
+    ];
 }
 
 /// A row that could not be made.
@@ -69,6 +91,11 @@ pub struct ViewCounts {
     pub partitions: usize,
     pub fields: usize,
     pub aliases: usize,
+    pub segments: usize,
+    pub checkpoints: usize,
+    pub indexes: usize,
+    pub builds: usize,
+    pub plans: usize,
     /// Things that RootCoord removed and whose keys it has not collected yet.
     pub tombstones: usize,
     /// RootCoord's copies of earlier states.
@@ -81,24 +108,37 @@ pub struct ViewCounts {
 pub struct Views {
     /// `<root path>/meta/`, or `meta/` where the root path is empty.
     meta_root: String,
+    /// `<root path>/quorate/`, our own records.
+    own_root: String,
     names: Names,
     sessions: Sessions,
     channels: Channels,
     catalog: Catalog,
+    segments: Segments,
+    assignments: Assignments,
+    indexes: Indexes,
+    plans: Plans,
 }
 
 impl Views {
     /// Empty views under a root path such as `by-dev`.
     pub fn new(root_path: &str) -> Views {
         let root_path = root_path.trim_end_matches('/');
-        let meta_root =
-            if root_path.is_empty() { "meta/".to_owned() } else { format!("{root_path}/meta/") };
+        let below = |name: &str| match root_path {
+            "" => format!("{name}/"),
+            root_path => format!("{root_path}/{name}/"),
+        };
         Views {
-            meta_root,
+            meta_root: below("meta"),
+            own_root: below("quorate"),
             names: Names::default(),
             sessions: Sessions::default(),
             channels: Channels::default(),
             catalog: Catalog::default(),
+            segments: Segments::default(),
+            assignments: Assignments::default(),
+            indexes: Indexes::default(),
+            plans: Plans::default(),
         }
     }
 
@@ -120,10 +160,21 @@ impl Views {
     /// The key ranges `[start, end)` that the views are made of, in order and disjoint: building
     /// views reads the values of these live keys and of no others.
     fn ranges(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        [CHANNEL_PREFIX, Catalog::PREFIX, SESSION_PREFIX, Catalog::COPIES_PREFIX]
+        let below_meta = [
+            CHANNEL_PREFIX,
+            DATA_PREFIX,
+            FIELD_INDEX_PREFIX,
+            Catalog::PREFIX,
+            SEGMENT_INDEX_PREFIX,
+            SESSION_PREFIX,
+            Catalog::COPIES_PREFIX,
+        ];
+        below_meta
             .into_iter()
+            .map(|prefix| format!("{}{prefix}", self.meta_root))
+            .chain([self.own_root.clone()])
             .map(|prefix| {
-                let start = format!("{}{prefix}", self.meta_root).into_bytes();
+                let start = prefix.into_bytes();
                 let mut end = start.clone();
                 // Every prefix ends in a slash, so the next string of that length ends in `0`.
                 end.pop();
@@ -135,26 +186,60 @@ impl Views {
 
     /// A key was put, or is alive while the views are being built.
     pub fn put(&mut self, kv: &etcd::KeyValue) -> Option<Area> {
-        let Views { meta_root, names, sessions, channels, catalog } = self;
-        let (area, key) = locate(meta_root, &kv.key)?;
-        match area {
-            Area::Session => sessions.put(names, key, kv),
-            Area::Channel => channels.put(names, key, kv),
-            Area::Catalog => catalog.put(names, key, kv),
+        let place = self.locate(&kv.key)?;
+        let names = &mut self.names;
+        match place {
+            Place::Session(key) => self.sessions.put(names, key, kv),
+            Place::Channel(key) => self.channels.put(names, key, kv),
+            Place::Catalog(key) => self.catalog.put(names, key, kv),
+            Place::Segment(of) => self.segments.put_segment(names, of, kv),
+            Place::Log { kind, of, field } => self.segments.put_log(kind, of, field, kv),
+            Place::Growth(segment) => self.segments.put_growth(segment, kv),
+            Place::Stray => self.segments.put_stray(kv),
+            Place::Checkpoint(channel) => self.assignments.put_checkpoint(names, channel, kv),
+            Place::Removal(channel) => self.assignments.put_removal(names, channel, kv),
+            Place::Assignment(channel) => self.assignments.put(names, channel, kv),
+            Place::Index(collection, index) => {
+                self.indexes.put_definition(names, collection, index, kv);
+            }
+            Place::Build(of, build) => self.indexes.put_build(of, build, kv),
+            Place::Plan(plan) => self.plans.put(plan, kv),
+            Place::PlanControl => self.plans.put_control(kv),
         }
-        Some(area)
+        Some(place.area())
     }
 
     /// A key was deleted.
     pub fn delete(&mut self, key: &[u8]) -> Option<Area> {
-        let Views { meta_root, names: _, sessions, channels, catalog } = self;
-        let (area, key) = locate(meta_root, key)?;
-        match area {
-            Area::Session => sessions.delete(key),
-            Area::Channel => channels.delete(key),
-            Area::Catalog => catalog.delete(key),
+        let place = self.locate(key)?;
+        match place {
+            Place::Session(key) => self.sessions.delete(key),
+            Place::Channel(key) => self.channels.delete(key),
+            Place::Catalog(key) => self.catalog.delete(key),
+            Place::Segment(of) => self.segments.delete_segment(of),
+            Place::Log { kind, of, field } => {
+                self.segments.delete_log(kind, of, field);
+                self.segments.delete_stray(key);
+            }
+            Place::Growth(segment) => self.segments.delete_growth(segment),
+            Place::Stray => self.segments.delete_stray(key),
+            Place::Checkpoint(channel) => self.assignments.delete_checkpoint(channel),
+            Place::Removal(channel) => self.assignments.delete_removal(channel),
+            Place::Assignment(channel) => self.assignments.delete(channel),
+            Place::Index(collection, index) => self.indexes.delete_definition(collection, index),
+            Place::Build(of, build) => self.indexes.delete_build(of, build),
+            Place::Plan(plan) => self.plans.delete(plan),
+            Place::PlanControl => self.plans.delete_control(),
         }
-        Some(area)
+        Some(place.area())
+    }
+
+    /// Where a key belongs; `None` where no view looks at it.
+    fn locate<'k>(&self, key: &'k [u8]) -> Option<Place<'k>> {
+        if let Some(own) = key.strip_prefix(self.own_root.as_bytes()) {
+            return Some(Place::of_own(own).unwrap_or(Place::Stray));
+        }
+        Place::of_milvus(key.strip_prefix(self.meta_root.as_bytes())?)
     }
 
     /// Follows one change. Infallible and short: it runs under the state's write lock.
@@ -177,8 +262,24 @@ impl Views {
         &self.catalog
     }
 
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    pub fn assignments(&self) -> &Assignments {
+        &self.assignments
+    }
+
+    pub fn indexes(&self) -> &Indexes {
+        &self.indexes
+    }
+
+    pub fn plans(&self) -> &Plans {
+        &self.plans
+    }
+
     pub fn counts(&self) -> ViewCounts {
-        let Views { meta_root: _, names: _, sessions, channels, catalog } = self;
+        let Views { sessions, channels, catalog, segments, assignments, indexes, plans, .. } = self;
         ViewCounts {
             sessions: sessions.rows().len(),
             channels: channels.rows().len(),
@@ -187,6 +288,11 @@ impl Views {
             partitions: catalog.partition_rows().len(),
             fields: catalog.field_rows().len(),
             aliases: catalog.aliases().len(),
+            segments: segments.len(),
+            checkpoints: assignments.checkpoints().len(),
+            indexes: indexes.definitions().len(),
+            builds: indexes.n_builds(),
+            plans: plans.rows().len(),
             tombstones: catalog.tombstones(),
             copies: catalog.copies(),
             undecodable: self.undecodable(),
@@ -214,6 +320,11 @@ impl Views {
             .chain(counter.map(|why| row("session counter".to_owned(), why)))
             .chain(channels.map(|((node, name), why)| row(format!("channel {node}/{name}"), why)))
             .chain(self.catalog.troubles().map(|(key, why)| row(key.to_string(), why)))
+            .chain(self.segments.troubles().map(|(id, why)| row(format!("segment {id}"), why)))
+            .chain(self.assignments.troubles().map(|(what, why)| row(what, why)))
+            .chain(self.indexes.troubles().map(|(what, why)| row(what, why)))
+            .chain(self.plans.troubles().map(|(id, why)| row(format!("plan {id}"), why)))
+            .chain(self.segments.strays().iter().map(stray))
             .chain(self.sessions.strays().iter().map(stray))
             .chain(self.channels.strays().iter().map(stray))
             .chain(self.catalog.strays().iter().map(stray))
@@ -223,48 +334,151 @@ impl Views {
 
     /// Rows whose value nobody understands, and keys that no row can be made of.
     pub fn undecodable(&self) -> usize {
-        self.sessions.undecodable() + self.channels.undecodable() + self.catalog.undecodable()
+        self.sessions.undecodable()
+            + self.channels.undecodable()
+            + self.catalog.undecodable()
+            + self.segments.undecodable()
+            + self.assignments.undecodable()
+            + self.indexes.undecodable()
+            + self.plans.undecodable()
     }
 }
 
 /// Equal when they show the same; how names are shared in memory is no part of that.
 impl PartialEq for Views {
     fn eq(&self, other: &Views) -> bool {
-        let Views { meta_root, names: _, sessions, channels, catalog } = self;
+        let Views {
+            meta_root,
+            own_root: _,
+            names: _,
+            sessions,
+            channels,
+            catalog,
+            segments,
+            assignments,
+            indexes,
+            plans,
+        } = self;
         *meta_root == other.meta_root
             && *sessions == other.sessions
             && *channels == other.channels
             && *catalog == other.catalog
+            && *segments == other.segments
+            && *assignments == other.assignments
+            && *indexes == other.indexes
+            && *plans == other.plans
     }
 }
 
 /// Every row on a line of its own: for tests and for people.
 impl fmt::Display for Views {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Views { meta_root, names: _, sessions, channels, catalog } = self;
-        writeln!(out, "views of {meta_root}")?;
-        write!(out, "{sessions}{channels}{catalog}")
+        writeln!(out, "views of {}", self.meta_root)?;
+        write!(out, "{}{}{}", self.sessions, self.channels, self.catalog)?;
+        write!(out, "{}{}{}{}", self.segments, self.assignments, self.indexes, self.plans)
     }
 }
 
 const SESSION_PREFIX: &str = "session/";
 const CHANNEL_PREFIX: &str = "channelwatch/";
 
-/// The view of a key, and what follows the prefix of that view.
-fn locate<'a>(meta_root: &str, key: &'a [u8]) -> Option<(Area, &'a [u8])> {
-    let key = key.strip_prefix(meta_root.as_bytes())?;
-    if let Some(rest) = key.strip_prefix(SESSION_PREFIX.as_bytes()) {
-        return Some((Area::Session, rest));
+const DATA_PREFIX: &str = "datacoord-meta/";
+const FIELD_INDEX_PREFIX: &str = "field-index/";
+const SEGMENT_INDEX_PREFIX: &str = "segment-index/";
+
+/// What a key names.
+enum Place<'k> {
+    /// What follows the prefix of the view.
+    Session(&'k [u8]),
+    Channel(&'k [u8]),
+    Catalog(&'k [u8]),
+    Segment(SegmentRef),
+    Log {
+        kind: LogKind,
+        of: SegmentRef,
+        field: i64,
+    },
+    Growth(SegmentId),
+    Checkpoint(&'k str),
+    Removal(&'k str),
+    Assignment(&'k str),
+    Index(CollectionId, IndexId),
+    Build(SegmentRef, BuildId),
+    Plan(PlanId),
+    PlanControl,
+    /// Below an owned prefix, and no key that anybody writes.
+    Stray,
+}
+
+impl<'k> Place<'k> {
+    /// What follows `meta/`.
+    fn of_milvus(key: &'k [u8]) -> Option<Place<'k>> {
+        if let Some(rest) = key.strip_prefix(SESSION_PREFIX.as_bytes()) {
+            return Some(Place::Session(rest));
+        }
+        if let Some(rest) = key.strip_prefix(CHANNEL_PREFIX.as_bytes()) {
+            return Some(Place::Channel(rest));
+        }
+        if key.starts_with(Catalog::PREFIX.as_bytes())
+            || key.starts_with(Catalog::COPIES_PREFIX.as_bytes())
+        {
+            return Some(Place::Catalog(key));
+        }
+        if let Some(rest) = key.strip_prefix(DATA_PREFIX.as_bytes()) {
+            return Some(match DataKey::parse(rest) {
+                Some(DataKey::Segment(of)) => Place::Segment(of),
+                Some(DataKey::Log { kind, of, field }) => Place::Log { kind, of, field },
+                Some(DataKey::Checkpoint(channel)) => Place::Checkpoint(channel),
+                Some(DataKey::Removal(channel)) => Place::Removal(channel),
+                None => Place::Stray,
+            });
+        }
+        if let Some(rest) = key.strip_prefix(FIELD_INDEX_PREFIX.as_bytes()) {
+            return Some(Place::of_index(rest).unwrap_or(Place::Stray));
+        }
+        let rest = key.strip_prefix(SEGMENT_INDEX_PREFIX.as_bytes())?;
+        Some(Place::of_build(rest).unwrap_or(Place::Stray))
     }
-    if let Some(rest) = key.strip_prefix(CHANNEL_PREFIX.as_bytes()) {
-        return Some((Area::Channel, rest));
+
+    fn of_index(key: &[u8]) -> Option<Place<'static>> {
+        let [collection, index] = keys::numbers(std::str::from_utf8(key).ok()?)?;
+        Some(Place::Index(CollectionId(collection), IndexId(index)))
     }
-    if key.starts_with(Catalog::PREFIX.as_bytes())
-        || key.starts_with(Catalog::COPIES_PREFIX.as_bytes())
-    {
-        return Some((Area::Catalog, key));
+
+    fn of_build(key: &[u8]) -> Option<Place<'static>> {
+        let [collection, partition, segment, build] =
+            keys::numbers(std::str::from_utf8(key).ok()?)?;
+        Some(Place::Build(SegmentRef { collection, partition, segment }, BuildId(build)))
     }
-    None
+
+    /// What follows `quorate/`.
+    fn of_own(key: &'k [u8]) -> Option<Place<'k>> {
+        let key = std::str::from_utf8(key).ok()?;
+        if key == "compaction-control" {
+            return Some(Place::PlanControl);
+        }
+        let (area, rest) = key.split_once('/')?;
+        Some(match area {
+            "growing" => Place::Growth(SegmentId(canonical_i64(rest)?)),
+            "channel" if keys::is_name(rest) => Place::Assignment(rest),
+            "compaction" => Place::Plan(PlanId(canonical_i64(rest)?)),
+            _ => return None,
+        })
+    }
+
+    fn area(&self) -> Area {
+        match self {
+            Place::Session(_) => Area::Session,
+            Place::Channel(_) => Area::Channel,
+            Place::Catalog(_) => Area::Catalog,
+            Place::Segment(_) | Place::Log { .. } | Place::Growth(_) | Place::Stray => {
+                Area::Segment
+            }
+            Place::Checkpoint(_) | Place::Removal(_) | Place::Assignment(_) => Area::Assignment,
+            Place::Index(..) | Place::Build(..) => Area::Index,
+            Place::Plan(_) | Place::PlanControl => Area::Compaction,
+        }
+    }
 }
 
 #[cfg(test)]

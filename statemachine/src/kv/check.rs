@@ -30,7 +30,8 @@ pub fn request(command: &quorate::Command, settings: &Settings) -> Result<(), Re
         | Kind::ExpireLeases(_)
         | Kind::RegisterOrigin(_)
         | Kind::RaiseLevel(_)
-        | Kind::CheckDigest(_) => Ok(()),
+        | Kind::CheckDigest(_)
+        | Kind::Coordinator(_) => Ok(()),
     }
 }
 

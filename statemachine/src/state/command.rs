@@ -4,11 +4,13 @@ use proto::quorate::command::Kind;
 use proto::{etcd, quorate};
 
 use crate::alarm::{Alarm, AlarmKind, AlarmOrder};
+use crate::coordinator;
 use crate::digest;
 use crate::ids::EntryMeta;
 use crate::kv::{self, check};
 use crate::limits;
 use crate::response::{Outcome, Rejection, Response};
+use crate::settings::Settings;
 use crate::state::chunk::Chunk;
 use crate::state::draft::{Alone, Draft, Stop, outcome_of};
 use crate::store::{Fault, Table};
@@ -29,6 +31,13 @@ impl Chunk<'_> {
             return Ok(Err(Rejection::StaleFence { term, node }));
         }
         if let Err(rejection) = check::request(&command, self.settings()) {
+            return Ok(Err(rejection));
+        }
+        if self.settings().coordinator
+            && !self.settings().raw_writes
+            && let Some(kind) = &command.kind
+            && let Err(rejection) = coordinator::touches_owned(&self.settings().root_path, kind)
+        {
             return Ok(Err(rejection));
         }
         let Some(kind) = command.kind else {
@@ -52,6 +61,7 @@ impl Chunk<'_> {
                 self.check_digest = true;
                 Ok(Ok(Response::DigestChecked { index: entry.index }))
             }
+            Kind::Coordinator(command) => self.coordinate(entry, command),
             Kind::RegisterOrigin(_) => {
                 Err(Fault::Invariant("registrations are carried out with their run".to_owned()))
             }
@@ -64,6 +74,7 @@ impl Chunk<'_> {
             Kind::Put(request) => put_cost_bytes(request),
             Kind::Txn(request) => txn_cost_bytes(request),
             Kind::LeaseGrant(_) => limits::LEASE_COST_BYTES,
+            Kind::Coordinator(command) => coordinator::cost_bytes(command),
             Kind::DeleteRange(_)
             | Kind::Compact(_)
             | Kind::LeaseRevoke(_)
@@ -211,13 +222,17 @@ impl Chunk<'_> {
 
     fn change_settings(&mut self, change: &quorate::ChangeSettings) -> Outcome {
         let settings = self.settings().changed(change)?;
+        let response = Response::SettingsChanged(settings.to_wire());
+        self.store_settings(settings);
+        Ok(response)
+    }
+
+    pub(crate) fn store_settings(&mut self, settings: Settings) {
         self.counters.subtract_content(digest::settings_hash(self.settings()));
         self.counters.add_content(digest::settings_hash(&settings));
         self.changes.put(Table::Domain, table::domain::SETTINGS, &settings.encode());
         self.touched.settings = true;
-        let response = Response::SettingsChanged(settings.to_wire());
         self.settings = Some(settings);
-        Ok(response)
     }
 
     fn raise_level(

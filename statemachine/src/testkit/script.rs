@@ -234,7 +234,8 @@ fn show(response: &Response) -> String {
         | Response::OriginRegistered { .. }
         | Response::SettingsChanged(_)
         | Response::LevelRaised { .. }
-        | Response::DigestChecked { .. } => format!("{response:?}"),
+        | Response::DigestChecked { .. }
+        | Response::Coordinator(_) => format!("{response:?}"),
     }
 }
 

@@ -27,6 +27,14 @@ id! {
     PartitionId,
     /// A field within its collection; user fields count from 100.
     FieldId,
+    /// A segment, never used twice.
+    SegmentId,
+    /// The definition of an index.
+    IndexId,
+    /// The build of an index over one segment.
+    BuildId,
+    /// A compaction plan.
+    PlanId,
 }
 
 impl ServerId {

@@ -166,6 +166,9 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         Rejection::StaleFence { .. } => EtcdError::LeaderChanged,
         // The command took effect or not; its client cannot be told which.
         Rejection::StaleRequest | Rejection::OutcomeTooLarge => EtcdError::Timeout,
+        Rejection::Coordinator(_) => {
+            return Status::permission_denied(format!("etcdserver: {rejection}"));
+        }
         Rejection::InvalidSetting { .. } | Rejection::UnknownAlarm { .. } => {
             return Status::invalid_argument(format!("etcdserver: {rejection}"));
         }

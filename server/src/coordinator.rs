@@ -1,0 +1,66 @@
+//! The coordinator's role: what this node does for Milvus while it leads, and what it prepares for
+//! that while it follows.
+//!
+//! [`Coordinator`] lives as long as the process. [`Lead`](lead::Lead) lives as long as one tenure:
+//! whoever holds it may act as the leader, and everything in it is rebuilt by looking.
+
+pub(crate) mod clients;
+pub(crate) mod failure;
+pub(crate) mod ids;
+pub(crate) mod lead;
+pub(crate) mod observed;
+pub(crate) mod presence;
+pub(crate) mod records;
+pub(crate) mod settings;
+pub(crate) mod tso;
+pub(crate) mod wakes;
+
+mod driver;
+mod duty;
+
+use std::sync::Arc;
+
+use raft::Node;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use failure::{Code, Failure};
+pub(crate) use lead::Lead;
+use settings::CoordinatorSettings;
+
+/// Shared by the services, on every node that has the role switched on.
+pub(crate) struct Coordinator {
+    pub(crate) node: Node,
+    pub(crate) settings: Arc<CoordinatorSettings>,
+    pub(crate) clients: clients::Clients,
+    /// Present while this node leads and can serve.
+    lead: watch::Sender<Option<Arc<Lead>>>,
+}
+
+impl Coordinator {
+    /// Starts what leads and follows in the background; it ends with `stop`.
+    pub(crate) fn start(
+        node: Node,
+        settings: Arc<CoordinatorSettings>,
+        stop: CancellationToken,
+    ) -> Arc<Coordinator> {
+        let clients = clients::Clients::new(Arc::clone(&settings));
+        let coordinator =
+            Arc::new(Coordinator { node, settings, clients, lead: watch::Sender::new(None) });
+        driver::spawn(Arc::clone(&coordinator), stop);
+        coordinator
+    }
+
+    /// What leads now.
+    ///
+    /// # Errors
+    /// Unavailable: this node does not lead, or is still taking over. Clients look for the leader
+    /// again.
+    pub(crate) fn lead(&self) -> Result<Arc<Lead>, Failure> {
+        self.lead.borrow().clone().ok_or(Failure::NotLeader)
+    }
+
+    pub(crate) fn leads(&self) -> watch::Receiver<Option<Arc<Lead>>> {
+        self.lead.subscribe()
+    }
+}

@@ -1,0 +1,99 @@
+//! Takes over when this node begins to lead, and lets go when it is deposed.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft::Tenure;
+use statemachine::view::Area;
+use tokio_util::sync::CancellationToken;
+
+use super::ids::Ids;
+use super::observed::Observed;
+use super::tso::Tso;
+use super::wakes::Wakes;
+use super::{Coordinator, Failure, Lead, duty, presence};
+use crate::tasks;
+
+/// Work of the coordinator that looks, decides and acts, again and again. A round sees the state as
+/// it is: nothing is handed to it, so a new leader needs nothing from the old one.
+pub(crate) trait Duty: Send + 'static {
+    const NAME: &'static str;
+    /// A change of these wakes it.
+    const AREAS: &'static [Area];
+
+    /// It looks at least this often.
+    fn period(&self) -> Duration;
+
+    /// Errors are of the moment: the next round looks again.
+    fn round(&mut self, lead: &Arc<Lead>) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+pub(super) fn spawn(coordinator: Arc<Coordinator>, stop: CancellationToken) {
+    let mut tenures = coordinator.node.tenure();
+    tasks::spawn("coordinator", async move {
+        loop {
+            let tenure = tenures.borrow_and_update().clone();
+            if let Some(tenure) = tenure {
+                tokio::select! {
+                    () = reign(&coordinator, &tenure) => {}
+                    () = tenure.cancel.cancelled() => {}
+                    () = stop.cancelled() => {}
+                }
+                coordinator.lead.send_replace(None);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // Cancel-safe: a change stays to be seen.
+                changed = tenures.changed() => if changed.is_err() { return },
+            }
+        }
+    });
+}
+
+/// Serves one tenure, as long as it lives.
+async fn reign(coordinator: &Arc<Coordinator>, tenure: &Tenure) {
+    let server = presence::server_id(tenure);
+    let wakes = Arc::new(Wakes::default());
+    let follow = Arc::clone(&wakes).follow(coordinator.node.clone(), tenure.cancel.clone());
+    tasks::spawn("coordinator-wakes", follow);
+    let lead = Arc::new(Lead {
+        coordinator: Arc::clone(coordinator),
+        tenure: tenure.clone(),
+        server,
+        ids: Ids::start(coordinator, tenure),
+        tso: Tso::start(coordinator, tenure),
+        observed: Observed::default(),
+        wakes,
+    });
+    presence::switch_on(&lead).await;
+    lead.observed.take_over(&lead);
+    coordinator.lead.send_replace(Some(Arc::clone(&lead)));
+    duty::start(&lead);
+    // Last: whoever finds the session must be served.
+    presence::hold_sessions(&lead).await;
+}
+
+/// Runs a duty for as long as the tenure lives.
+pub(crate) fn run<D: Duty>(mut duty: D, lead: &Arc<Lead>) {
+    let lead = Arc::clone(lead);
+    let woken = lead.wakes.on(D::AREAS);
+    let cancel = lead.tenure.cancel.clone();
+    tasks::spawn(D::NAME, async move {
+        loop {
+            let round = tokio::select! {
+                () = cancel.cancelled() => return,
+                // Dropping it is safe: what it proposed carries the fence of this tenure.
+                round = duty.round(&lead) => round,
+            };
+            if let Err(error) = round {
+                tracing::warn!(duty = D::NAME, %error, "duty waits for its next round");
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = woken.notified() => {}
+                () = tokio::time::sleep(duty.period()) => {}
+            }
+        }
+    });
+}

@@ -1,0 +1,21 @@
+//! What the leading coordinator does by itself.
+
+mod channels;
+mod compaction;
+mod garbage;
+mod index_build;
+mod seal;
+
+use std::sync::Arc;
+
+use super::Lead;
+use super::driver::run;
+
+/// Starts all duties; they end with the tenure.
+pub(super) fn start(lead: &Arc<Lead>) {
+    run(channels::Channels {}, lead);
+    run(seal::Seal {}, lead);
+    run(index_build::IndexBuild {}, lead);
+    run(compaction::Compaction {}, lead);
+    run(garbage::Garbage {}, lead);
+}

@@ -1,0 +1,181 @@
+//! Why a call of Milvus fails, and the one table of Milvus's error codes.
+//!
+//! Both status fields are always set: many callers look only at the legacy one.
+
+use proto::milvus::common;
+use raft::{ProposeError, ReadError};
+use statemachine::Rejection;
+use statemachine::coordinator::Refusal;
+
+/// Milvus's codes that we answer with (pkg/util/merr/errors.go).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    NotReady,
+    ServiceUnavailable,
+    Internal,
+    CollectionNotFound,
+    ChannelNotFound,
+    SegmentNotFound,
+    IndexNotFound,
+    IndexTypeUnsupported,
+    IndexDuplicate,
+    DatabaseNotFound,
+    NodeLack,
+    InvalidParameter,
+    MetricNotFound,
+    ImportFailed,
+    /// Everything else.
+    Unexpected,
+}
+
+impl Code {
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Code::NotReady => 1,
+            Code::ServiceUnavailable => 2,
+            Code::Internal => 5,
+            Code::CollectionNotFound => 100,
+            Code::ChannelNotFound => 500,
+            Code::SegmentNotFound => 600,
+            Code::IndexNotFound => 700,
+            Code::IndexTypeUnsupported => 701,
+            Code::IndexDuplicate => 702,
+            Code::DatabaseNotFound => 800,
+            Code::NodeLack => 903,
+            Code::InvalidParameter => 1100,
+            Code::MetricNotFound => 1200,
+            Code::ImportFailed => 2100,
+            Code::Unexpected => 65535,
+        }
+    }
+
+    fn legacy(self) -> common::ErrorCode {
+        match self {
+            Code::NotReady => common::ErrorCode::NotReadyServe,
+            Code::CollectionNotFound => common::ErrorCode::CollectionNotExists,
+            Code::SegmentNotFound => common::ErrorCode::SegmentNotFound,
+            Code::IndexNotFound => common::ErrorCode::IndexNotExist,
+            Code::InvalidParameter => common::ErrorCode::IllegalArgument,
+            Code::ServiceUnavailable
+            | Code::Internal
+            | Code::ChannelNotFound
+            | Code::IndexTypeUnsupported
+            | Code::IndexDuplicate
+            | Code::DatabaseNotFound
+            | Code::NodeLack
+            | Code::MetricNotFound
+            | Code::ImportFailed
+            | Code::Unexpected => common::ErrorCode::UnexpectedError,
+        }
+    }
+
+    fn is_retriable(self) -> bool {
+        matches!(self, Code::NotReady | Code::ServiceUnavailable)
+    }
+}
+
+/// Why a call gets no answer of its own kind.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// gRPC UNAVAILABLE: the client looks for the leader again.
+    #[error("this node is not the leading coordinator")]
+    NotLeader,
+    #[error("the coordinator cannot answer now: {0}")]
+    Unavailable(String),
+    /// gRPC OK with a Status that says so.
+    #[error("{reason}")]
+    Refused { code: Code, reason: String },
+}
+
+impl Failure {
+    pub(crate) fn refused(code: Code, reason: impl Into<String>) -> Failure {
+        Failure::Refused { code, reason: reason.into() }
+    }
+
+    pub(crate) fn segment_not_found(segment: i64) -> Failure {
+        Failure::refused(Code::SegmentNotFound, format!("segment not found[segment={segment}]"))
+    }
+
+    pub(crate) fn channel_not_found(channel: &str) -> Failure {
+        Failure::refused(Code::ChannelNotFound, format!("channel not found[channel={channel}]"))
+    }
+}
+
+pub(crate) fn success() -> common::Status {
+    common::Status::default()
+}
+
+pub(crate) fn status_of(code: Code, reason: String) -> common::Status {
+    common::Status {
+        error_code: code.legacy().into(),
+        reason,
+        code: code.number(),
+        retriable: code.is_retriable(),
+        ..Default::default()
+    }
+}
+
+impl From<ProposeError> for Failure {
+    fn from(error: ProposeError) -> Failure {
+        match error {
+            ProposeError::TooLarge { size_bytes, limit_bytes } => Failure::refused(
+                Code::InvalidParameter,
+                format!("the request needs {size_bytes} bytes of log, the limit is {limit_bytes}"),
+            ),
+            ProposeError::NotLeader { .. } => Failure::NotLeader,
+            other @ (ProposeError::Overloaded { .. }
+            | ProposeError::Unknown
+            | ProposeError::ShuttingDown
+            | ProposeError::NotReady { .. }) => Failure::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Failure {
+        Failure::Unavailable(error.to_string())
+    }
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Failure {
+        match rejection {
+            Rejection::Coordinator(refusal) => refusal.into(),
+            // Another leader is at work; or the fate of the command is unknown.
+            Rejection::StaleFence { .. } | Rejection::StaleRequest | Rejection::OutcomeTooLarge => {
+                Failure::NotLeader
+            }
+            other => Failure::refused(Code::Unexpected, other.to_string()),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        let code = match &refusal {
+            Refusal::RoleOff => return Failure::Unavailable(refusal.to_string()),
+            Refusal::UnknownSegment { segment } => return Failure::segment_not_found(*segment),
+            Refusal::UnknownChannel { channel } | Refusal::NotOwner { channel, .. } => {
+                return Failure::channel_not_found(channel);
+            }
+            Refusal::UnknownIndex { .. } => Code::IndexNotFound,
+            Refusal::Invalid { .. } => Code::InvalidParameter,
+            Refusal::Owned { .. }
+            | Refusal::Undecodable { .. }
+            | Refusal::SegmentExists { .. }
+            | Refusal::SegmentState { .. }
+            | Refusal::HasRows { .. }
+            | Refusal::OtherChannel { .. }
+            | Refusal::ChannelChanged { .. }
+            | Refusal::IndexConflict { .. }
+            | Refusal::UnknownBuild { .. }
+            | Refusal::StaleBuild { .. }
+            | Refusal::UnknownPlan { .. }
+            | Refusal::PlanExists { .. }
+            | Refusal::PlanState { .. }
+            | Refusal::BadInput { .. }
+            | Refusal::DeltasDiffer { .. } => Code::Unexpected,
+        };
+        Failure::refused(code, refusal.to_string())
+    }
+}

@@ -1,0 +1,113 @@
+//! What exists only while this node leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::quorate;
+use proto::quorate::command::Kind;
+use proto::quorate::coordinator_command::Area;
+use raft::{Consistency, Node, Tenure, View};
+use statemachine::Response;
+use statemachine::view::ServerId;
+use tokio::time::Instant;
+
+use super::clients::Clients;
+use super::ids::Ids;
+use super::observed::Observed;
+use super::settings::CoordinatorSettings;
+use super::tso::Tso;
+use super::wakes::Wakes;
+use super::{Coordinator, Failure};
+
+/// How long a command or a read barrier may take before the caller is told to look elsewhere.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// One tenure of the coordinator. Cheap to share, useless once `tenure.cancel` is cancelled.
+pub(crate) struct Lead {
+    pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) tenure: Tenure,
+    /// Under which Milvus knows this tenure.
+    pub(crate) server: ServerId,
+    pub(crate) ids: Ids,
+    pub(crate) tso: Tso,
+    /// Facts that are not replicated: row counts, ticks, what was handed out.
+    pub(crate) observed: Observed,
+    pub(crate) wakes: Arc<Wakes>,
+}
+
+impl Lead {
+    pub(crate) fn node(&self) -> &Node {
+        &self.coordinator.node
+    }
+
+    pub(crate) fn settings(&self) -> &CoordinatorSettings {
+        &self.coordinator.settings
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.coordinator.clients
+    }
+
+    /// What this node has applied: never older than what this tenure itself proposed and saw
+    /// committed, but perhaps of a leader that was deposed without knowing it. For duties.
+    pub(crate) fn local(&self) -> View {
+        self.node().local_view()
+    }
+
+    /// For answers to Milvus: nothing that was acknowledged before the call is missing.
+    ///
+    /// # Errors
+    /// Unavailable: the leadership cannot be confirmed.
+    pub(crate) async fn view(&self) -> Result<View, Failure> {
+        let deadline = Instant::now() + ROUND_TIMEOUT;
+        Ok(self.node().view(Consistency::Linearizable, deadline).await?)
+    }
+
+    /// Carries out a command under the fence of this tenure, and waits until it is applied here.
+    ///
+    /// # Errors
+    /// Refused by the state machine, or unavailable: then its fate may be unknown.
+    pub(crate) async fn propose(&self, area: Area) -> Result<quorate::CoordinatorOutcome, Failure> {
+        let command = quorate::Command {
+            fence: None,
+            kind: Some(Kind::Coordinator(quorate::CoordinatorCommand { area: Some(area) })),
+        };
+        let deadline = Instant::now() + ROUND_TIMEOUT;
+        let committed = self.node().propose_fenced(&self.tenure, command, deadline).await?;
+        match committed.outcome? {
+            Response::Coordinator(outcome) => Ok(outcome),
+            other => {
+                tracing::error!(?other, "outcome of another command");
+                Err(Failure::Unavailable("outcome of another command".to_owned()))
+            }
+        }
+    }
+
+    pub(crate) async fn propose_segment(
+        &self,
+        kind: quorate::segment_command::Kind,
+    ) -> Result<quorate::CoordinatorOutcome, Failure> {
+        self.propose(Area::Segment(quorate::SegmentCommand { kind: Some(kind) })).await
+    }
+
+    pub(crate) async fn propose_channel(
+        &self,
+        kind: quorate::channel_command::Kind,
+    ) -> Result<quorate::CoordinatorOutcome, Failure> {
+        self.propose(Area::Channel(quorate::ChannelCommand { kind: Some(kind) })).await
+    }
+
+    pub(crate) async fn propose_index(
+        &self,
+        kind: quorate::index_command::Kind,
+    ) -> Result<quorate::CoordinatorOutcome, Failure> {
+        self.propose(Area::Index(quorate::IndexCommand { kind: Some(kind) })).await
+    }
+
+    pub(crate) async fn propose_compaction(
+        &self,
+        kind: quorate::compaction_command::Kind,
+    ) -> Result<quorate::CoordinatorOutcome, Failure> {
+        self.propose(Area::Compaction(quorate::CompactionCommand { kind: Some(kind) })).await
+    }
+}

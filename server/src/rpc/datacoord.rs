@@ -1,0 +1,50 @@
+//! Milvus's coordinator API: `milvus.proto.data.DataCoord`, and the index part of it once more as
+//! `milvus.proto.index.IndexCoord`.
+//!
+//! `service` lists the methods; each area has a module of functions that take the lead and a
+//! request. Wire types stop here.
+
+mod answer;
+mod channels;
+mod compaction;
+mod control;
+mod flush;
+mod garbage;
+mod import;
+mod index;
+mod info;
+mod ingest;
+mod service;
+
+use std::sync::Arc;
+
+use proto::milvus::data::data_coord_server::DataCoordServer;
+use proto::milvus::index::index_coord_server::IndexCoordServer;
+
+use crate::coordinator::Coordinator;
+
+/// Milvus sends and expects messages up to this size.
+const MESSAGE_BYTES_MAX: usize = 512 << 20;
+
+#[derive(Clone)]
+struct DataCoordService {
+    coordinator: Arc<Coordinator>,
+}
+
+/// All services of the coordinator port.
+pub(crate) fn routes(coordinator: &Arc<Coordinator>) -> tonic::service::Routes {
+    let service = DataCoordService { coordinator: Arc::clone(coordinator) };
+    let mut routes = tonic::service::Routes::builder();
+    routes
+        .add_service(
+            DataCoordServer::new(service.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .add_service(
+            IndexCoordServer::new(service)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        );
+    routes.routes()
+}

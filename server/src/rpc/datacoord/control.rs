@@ -1,0 +1,60 @@
+//! What is asked about the coordinator itself: health, metrics, configuration.
+
+use std::sync::Arc;
+
+use proto::milvus::{data, internal, milvus};
+
+use crate::coordinator::{Code, Coordinator, Failure, Lead};
+
+/// Answered by every node, whether it leads or not.
+pub(super) fn component_states(_coordinator: &Coordinator) -> milvus::ComponentStates {
+    milvus::ComponentStates::default()
+}
+
+#[allow(clippy::unused_async, reason = "to be filled in")]
+pub(super) async fn get_time_tick_channel(
+    _lead: &Arc<Lead>,
+    _request: internal::GetTimeTickChannelRequest,
+) -> Result<milvus::StringResponse, Failure> {
+    Err(Failure::refused(Code::Unexpected, "GetTimeTickChannel is not served yet"))
+}
+
+#[allow(clippy::unused_async, reason = "to be filled in")]
+pub(super) async fn get_statistics_channel(
+    _lead: &Arc<Lead>,
+    _request: internal::GetStatisticsChannelRequest,
+) -> Result<milvus::StringResponse, Failure> {
+    Err(Failure::refused(Code::Unexpected, "GetStatisticsChannel is not served yet"))
+}
+
+#[allow(clippy::unused_async, reason = "to be filled in")]
+pub(super) async fn get_segment_info_channel(
+    _lead: &Arc<Lead>,
+    _request: data::GetSegmentInfoChannelRequest,
+) -> Result<milvus::StringResponse, Failure> {
+    Err(Failure::refused(Code::Unexpected, "GetSegmentInfoChannel is not served yet"))
+}
+
+#[allow(clippy::unused_async, reason = "to be filled in")]
+pub(super) async fn show_configurations(
+    _lead: &Arc<Lead>,
+    _request: internal::ShowConfigurationsRequest,
+) -> Result<internal::ShowConfigurationsResponse, Failure> {
+    Err(Failure::refused(Code::Unexpected, "ShowConfigurations is not served yet"))
+}
+
+#[allow(clippy::unused_async, reason = "to be filled in")]
+pub(super) async fn get_metrics(
+    _lead: &Arc<Lead>,
+    _request: milvus::GetMetricsRequest,
+) -> Result<milvus::GetMetricsResponse, Failure> {
+    Err(Failure::refused(Code::Unexpected, "GetMetrics is not served yet"))
+}
+
+#[allow(clippy::unused_async, reason = "to be filled in")]
+pub(super) async fn check_health(
+    _lead: &Arc<Lead>,
+    _request: milvus::CheckHealthRequest,
+) -> Result<milvus::CheckHealthResponse, Failure> {
+    Err(Failure::refused(Code::Unexpected, "CheckHealth is not served yet"))
+}

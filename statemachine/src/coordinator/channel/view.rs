@@ -1,0 +1,161 @@
+//! View of our own channel records, and of Milvus's checkpoints and removal marks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prost::Message;
+use proto::{etcd, milvus, quorate};
+
+use crate::view::{CollectionId, Name, Names, Row, Rows, ServerId, Undecodable};
+
+/// Who owns a virtual channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub collection: CollectionId,
+    /// `ServerId::NOBODY` for none.
+    pub node: ServerId,
+    /// Rises with every ToWatch.
+    pub epoch: u64,
+    pub revision: i64,
+}
+
+impl fmt::Display for Assignment {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Assignment { collection, node, epoch, revision } = self;
+        write!(out, "collection {collection} node {node} epoch {epoch} revision {revision}")
+    }
+}
+
+/// How far a virtual channel is consumed and written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Hybrid timestamp.
+    pub timestamp: u64,
+    pub revision: i64,
+}
+
+impl fmt::Display for Checkpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} revision {}", self.timestamp, self.revision)
+    }
+}
+
+/// Assignments, checkpoints and removal marks by virtual channel.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Assignments {
+    rows: Rows<Name, Assignment>,
+    of_collection: std::collections::BTreeSet<(CollectionId, Name)>,
+    checkpoints: Rows<Name, Checkpoint>,
+    /// True: removed.
+    removals: BTreeMap<Name, bool>,
+}
+
+/// Following the keyspace.
+impl Assignments {
+    pub(crate) fn put(&mut self, names: &mut Names, channel: &str, kv: &etcd::KeyValue) {
+        self.delete(channel);
+        let channel = names.intern(channel);
+        let assignment = quorate::ChannelRecord::decode(&kv.value[..])
+            .map(|record| Assignment {
+                collection: CollectionId(record.collection),
+                node: ServerId(record.node),
+                epoch: record.epoch,
+                revision: kv.mod_revision,
+            })
+            .map_err(|error| error.to_string());
+        let row = Row::from_result(assignment, kv.mod_revision);
+        if let Some(assignment) = row.decoded() {
+            self.of_collection.insert((assignment.collection, channel.clone()));
+        }
+        self.rows.put(channel, row);
+    }
+
+    pub(crate) fn delete(&mut self, channel: &str) {
+        let channel = Name::from(channel);
+        if let Some(Row::Decoded(old)) = self.rows.remove(&channel) {
+            self.of_collection.remove(&(old.collection, channel));
+        }
+    }
+
+    pub(crate) fn put_checkpoint(&mut self, names: &mut Names, channel: &str, kv: &etcd::KeyValue) {
+        let checkpoint = milvus::msg::MsgPosition::decode(&kv.value[..])
+            .map(|position| Checkpoint { timestamp: position.timestamp, revision: kv.mod_revision })
+            .map_err(|error| error.to_string());
+        let row = Row::from_result(checkpoint, kv.mod_revision);
+        self.checkpoints.put(names.intern(channel), row);
+    }
+
+    pub(crate) fn delete_checkpoint(&mut self, channel: &str) {
+        self.checkpoints.remove(&Name::from(channel));
+    }
+
+    pub(crate) fn put_removal(&mut self, names: &mut Names, channel: &str, kv: &etcd::KeyValue) {
+        self.removals.insert(names.intern(channel), kv.value == b"removed"[..]);
+    }
+
+    pub(crate) fn delete_removal(&mut self, channel: &str) {
+        self.removals.remove(&Name::from(channel));
+    }
+}
+
+/// Questions.
+impl Assignments {
+    pub fn get(&self, channel: &str) -> Option<&Assignment> {
+        self.rows.get(&Name::from(channel))
+    }
+
+    pub fn rows(&self) -> &Rows<Name, Assignment> {
+        &self.rows
+    }
+
+    /// Channels of a collection, buffered ones included.
+    pub fn of_collection(
+        &self,
+        collection: CollectionId,
+    ) -> impl Iterator<Item = (&Name, &Assignment)> {
+        let first = (collection, Name::from(""));
+        self.of_collection
+            .range(first..)
+            .take_while(move |(other, _)| *other == collection)
+            .filter_map(|(_, channel)| Some((channel, self.rows.get(channel)?)))
+    }
+
+    pub fn checkpoint(&self, channel: &str) -> Option<&Checkpoint> {
+        self.checkpoints.get(&Name::from(channel))
+    }
+
+    pub fn checkpoints(&self) -> &Rows<Name, Checkpoint> {
+        &self.checkpoints
+    }
+
+    /// `None`: nothing is on record. True: removed.
+    pub fn removal(&self, channel: &str) -> Option<bool> {
+        self.removals.get(&Name::from(channel)).copied()
+    }
+
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = (String, &Undecodable)> {
+        let rows = self.rows.troubles();
+        let checkpoints = self.checkpoints.troubles();
+        rows.map(|(channel, why)| (format!("assignment {channel}"), why))
+            .chain(checkpoints.map(|(channel, why)| (format!("checkpoint {channel}"), why)))
+    }
+
+    pub fn undecodable(&self) -> usize {
+        self.rows.undecodable() + self.checkpoints.undecodable()
+    }
+}
+
+impl fmt::Display for Assignments {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (channel, row) in self.rows.iter() {
+            writeln!(out, "assignment of {channel}: {row}")?;
+        }
+        for (channel, row) in self.checkpoints.iter() {
+            writeln!(out, "checkpoint of {channel}: {row}")?;
+        }
+        for (channel, removed) in &self.removals {
+            writeln!(out, "removal of {channel}: {removed}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! View of index definitions and of the builds of segments.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use prost::Message;
+use proto::milvus::common::IndexState;
+use proto::milvus::index;
+use proto::quorate::SegmentRef;
+use proto::{etcd, milvus};
+
+use crate::view::{
+    BuildId, CollectionId, FieldId, IndexId, Name, Names, PartitionId, Row, Rows, SegmentId,
+    ServerId, Undecodable,
+};
+
+/// Definition of an index on a field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IndexDefinition {
+    pub field: FieldId,
+    pub name: Name,
+    pub is_deleted: bool,
+    /// Hybrid timestamp of the request that made it.
+    pub create_ts: u64,
+    pub is_auto_index: bool,
+    pub type_params: Vec<milvus::common::KeyValuePair>,
+    pub index_params: Vec<milvus::common::KeyValuePair>,
+    pub user_index_params: Vec<milvus::common::KeyValuePair>,
+    pub revision: i64,
+}
+
+impl IndexDefinition {
+    /// The value of an index or type parameter.
+    pub fn param(&self, key: &str) -> Option<&str> {
+        let all = self.index_params.iter().chain(&self.type_params);
+        all.filter(|pair| pair.key == key).map(|pair| pair.value.as_str()).next()
+    }
+}
+
+impl fmt::Display for IndexDefinition {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let IndexDefinition { field, name, is_deleted, create_ts, .. } = self;
+        write!(out, "{name} field {field} create {create_ts} deleted {is_deleted}")
+    }
+}
+
+/// An index over one segment: a task until it is finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    pub collection: CollectionId,
+    pub partition: PartitionId,
+    pub segment: SegmentId,
+    pub index: IndexId,
+    pub state: IndexState,
+    /// Counts attempts; part of the path of the files.
+    pub version: i64,
+    pub node: ServerId,
+    pub rows: i64,
+    pub size_bytes: u64,
+    pub n_files: u32,
+    /// Of the engine that built it.
+    pub engine_version: i32,
+    pub is_deleted: bool,
+    pub revision: i64,
+}
+
+impl fmt::Display for Build {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Build { segment, index, state, version, node, rows, .. } = self;
+        write!(
+            out,
+            "{state:?} segment {segment} index {index} version {version} node {node} rows {rows} \
+             files {} bytes {} deleted {}",
+            self.n_files, self.size_bytes, self.is_deleted
+        )
+    }
+}
+
+/// A build's id and the rest of its key. Ids are unique unless somebody writes keys raw.
+type BuildKey = (BuildId, [i64; 3]);
+
+fn key_of(id: BuildId, of: SegmentRef) -> BuildKey {
+    (id, [of.collection, of.partition, of.segment])
+}
+
+const FIRST: [i64; 3] = [i64::MIN; 3];
+const LAST: [i64; 3] = [i64::MAX; 3];
+
+/// All definitions and builds.
+#[derive(Debug, Default, PartialEq)]
+pub struct Indexes {
+    definitions: Rows<(CollectionId, IndexId), IndexDefinition>,
+    builds: Rows<BuildKey, Build>,
+    of_segment: BTreeSet<(SegmentId, IndexId, BuildKey)>,
+    /// Not finished, not failed.
+    unfinished: BTreeSet<BuildKey>,
+}
+
+/// Following the keyspace.
+impl Indexes {
+    pub(crate) fn put_definition(
+        &mut self,
+        names: &mut Names,
+        collection: CollectionId,
+        id: IndexId,
+        kv: &etcd::KeyValue,
+    ) {
+        let definition = index::FieldIndex::decode(&kv.value[..])
+            .map_err(|error| error.to_string())
+            .and_then(|record| {
+                let info = record.index_info.ok_or("no index_info")?;
+                Ok(IndexDefinition {
+                    field: FieldId(info.field_id),
+                    name: names.intern(&info.index_name),
+                    is_deleted: record.deleted,
+                    create_ts: record.create_time,
+                    is_auto_index: info.is_auto_index,
+                    type_params: info.type_params,
+                    index_params: info.index_params,
+                    user_index_params: info.user_index_params,
+                    revision: kv.mod_revision,
+                })
+            });
+        self.definitions.put((collection, id), Row::from_result(definition, kv.mod_revision));
+    }
+
+    pub(crate) fn delete_definition(&mut self, collection: CollectionId, id: IndexId) {
+        self.definitions.remove(&(collection, id));
+    }
+
+    pub(crate) fn put_build(&mut self, of: SegmentRef, id: BuildId, kv: &etcd::KeyValue) {
+        let key = key_of(id, of);
+        self.forget(&key);
+        let row = Row::from_result(decode_build(of, id, kv), kv.mod_revision);
+        if let Some(build) = row.decoded() {
+            self.of_segment.insert((build.segment, build.index, key));
+            if is_unfinished(build) {
+                self.unfinished.insert(key);
+            }
+        }
+        self.builds.put(key, row);
+    }
+
+    pub(crate) fn delete_build(&mut self, of: SegmentRef, id: BuildId) {
+        let key = key_of(id, of);
+        self.forget(&key);
+        self.builds.remove(&key);
+    }
+
+    fn forget(&mut self, key: &BuildKey) {
+        if let Some(old) = self.builds.get(key) {
+            self.of_segment.remove(&(old.segment, old.index, *key));
+            self.unfinished.remove(key);
+        }
+    }
+}
+
+fn is_unfinished(build: &Build) -> bool {
+    !build.is_deleted && !matches!(build.state, IndexState::Finished | IndexState::Failed)
+}
+
+fn decode_build(of: SegmentRef, id: BuildId, kv: &etcd::KeyValue) -> Result<Build, String> {
+    let record = index::SegmentIndex::decode(&kv.value[..]).map_err(|error| error.to_string())?;
+    let named = (record.collection_id, record.partition_id, record.segment_id, record.build_id);
+    if named != (of.collection, of.partition, of.segment, id.0) {
+        return Err(format!("the record is of {named:?}, the key of another build"));
+    }
+    Ok(Build {
+        collection: CollectionId(record.collection_id),
+        partition: PartitionId(record.partition_id),
+        segment: SegmentId(record.segment_id),
+        index: IndexId(record.index_id),
+        state: record.state(),
+        version: record.index_version,
+        node: ServerId(record.node_id),
+        rows: record.num_rows,
+        size_bytes: record.serialize_size,
+        n_files: u32::try_from(record.index_file_keys.len()).unwrap_or(u32::MAX),
+        engine_version: record.current_index_version,
+        is_deleted: record.deleted,
+        revision: kv.mod_revision,
+    })
+}
+
+/// Questions.
+impl Indexes {
+    pub fn definition(&self, collection: CollectionId, id: IndexId) -> Option<&IndexDefinition> {
+        self.definitions.get(&(collection, id))
+    }
+
+    /// Definitions of a collection that are not deleted, by id.
+    pub fn live_of(
+        &self,
+        collection: CollectionId,
+    ) -> impl Iterator<Item = (IndexId, &IndexDefinition)> {
+        let first = (collection, IndexId(i64::MIN));
+        let last = (collection, IndexId(i64::MAX));
+        self.definitions
+            .range(first..=last)
+            .filter_map(|((_, id), row)| Some((*id, row.decoded()?)))
+            .filter(|(_, definition)| !definition.is_deleted)
+    }
+
+    pub fn definitions(&self) -> &Rows<(CollectionId, IndexId), IndexDefinition> {
+        &self.definitions
+    }
+
+    pub fn build(&self, id: BuildId) -> Option<&Build> {
+        let mut same = self.builds.range((id, FIRST)..=(id, LAST));
+        same.find_map(|(_, row)| row.decoded())
+    }
+
+    /// Rows that do not decode included.
+    pub fn n_builds(&self) -> usize {
+        self.builds.len()
+    }
+
+    /// All builds that decode, by ascending id.
+    pub fn builds(&self) -> impl Iterator<Item = (BuildId, &Build)> {
+        self.builds.decoded().map(|((id, _), build)| (*id, build))
+    }
+
+    /// Builds of a segment, deleted ones included, by index.
+    pub fn of_segment(&self, segment: SegmentId) -> impl Iterator<Item = (BuildId, &Build)> {
+        let first = (segment, IndexId(i64::MIN), (BuildId(i64::MIN), FIRST));
+        let last = (segment, IndexId(i64::MAX), (BuildId(i64::MAX), LAST));
+        self.of_segment
+            .range(first..=last)
+            .filter_map(|(_, _, key)| Some((key.0, self.builds.get(key)?)))
+    }
+
+    /// The build of an index over a segment, if it is not deleted.
+    pub fn of_index(&self, segment: SegmentId, index: IndexId) -> Option<(BuildId, &Build)> {
+        self.of_segment(segment).find(|(_, build)| build.index == index && !build.is_deleted)
+    }
+
+    /// Builds to be done, by ascending id.
+    pub fn unfinished(&self) -> impl Iterator<Item = (BuildId, &Build)> {
+        self.unfinished.iter().filter_map(|key| Some((key.0, self.builds.get(key)?)))
+    }
+
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = (String, &Undecodable)> {
+        let definitions = self.definitions.troubles();
+        let builds = self.builds.troubles();
+        definitions
+            .map(|((collection, id), why)| (format!("index {collection}/{id}"), why))
+            .chain(builds.map(|((id, _), why)| (format!("build {id}"), why)))
+    }
+
+    pub fn undecodable(&self) -> usize {
+        self.definitions.undecodable() + self.builds.undecodable()
+    }
+}
+
+impl fmt::Display for Indexes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for ((collection, id), row) in self.definitions.iter() {
+            writeln!(out, "index {id} of collection {collection}: {row}")?;
+        }
+        for ((id, _), row) in self.builds.iter() {
+            writeln!(out, "build {id}: {row}")?;
+        }
+        Ok(())
+    }
+}

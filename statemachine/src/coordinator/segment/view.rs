@@ -1,0 +1,521 @@
+//! View of the segments: what duties and hot requests need of them, compactly. Paths and lists of
+//! logs stay in the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use bytes::Bytes;
+use prost::Message;
+use proto::etcd;
+use proto::milvus::common::SegmentState;
+use proto::milvus::data;
+use proto::quorate::{self, HasRows, SegmentRef};
+
+use crate::coordinator::keys::LogKind;
+use crate::view::{CollectionId, Name, Names, PartitionId, Row, Rows, SegmentId, Undecodable};
+
+/// A segment's record, without its logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub collection: CollectionId,
+    pub partition: PartitionId,
+    /// Virtual channel that its rows came through.
+    pub channel: Name,
+    pub state: SegmentState,
+    pub rows: i64,
+    /// Rows at which it counts as full.
+    pub rows_max: i64,
+    /// Hybrid timestamp after which no row arrives.
+    pub last_expire_ts: u64,
+    /// Hybrid timestamps of its positions, where it has them.
+    pub start_ts: Option<u64>,
+    pub dml_ts: Option<u64>,
+    /// Unix nanoseconds, 0 while it lives or where nobody said.
+    pub dropped_at_ns: u64,
+    pub is_importing: bool,
+    pub is_compacted: bool,
+    pub is_compaction_result: bool,
+    pub is_fake: bool,
+    pub level: i32,
+    /// Inputs of the compaction that made it.
+    pub parents: Box<[SegmentId]>,
+    /// Revision of the put.
+    pub revision: i64,
+}
+
+impl Segment {
+    fn decode(names: &mut Names, key: SegmentRef, kv: &etcd::KeyValue) -> Result<Segment, String> {
+        let info = data::SegmentInfo::decode(&kv.value[..]).map_err(|error| error.to_string())?;
+        let named = (info.collection_id, info.partition_id, info.id);
+        if named != (key.collection, key.partition, key.segment) {
+            return Err(format!("the record is of {named:?}, the key of another segment"));
+        }
+        Segment::of(&info, names.intern(&info.insert_channel), kv.mod_revision)
+    }
+
+    pub(crate) fn of(
+        info: &data::SegmentInfo,
+        channel: Name,
+        revision: i64,
+    ) -> Result<Segment, String> {
+        let state = SegmentState::try_from(info.state)
+            .map_err(|_unknown| format!("no segment state has the number {}", info.state))?;
+        Ok(Segment {
+            collection: CollectionId(info.collection_id),
+            partition: PartitionId(info.partition_id),
+            channel,
+            state,
+            rows: info.num_of_rows,
+            rows_max: info.max_row_num,
+            last_expire_ts: info.last_expire_time,
+            start_ts: info.start_position.as_ref().map(|position| position.timestamp),
+            dml_ts: info.dml_position.as_ref().map(|position| position.timestamp),
+            dropped_at_ns: info.dropped_at,
+            is_importing: info.is_importing,
+            is_compacted: info.compacted,
+            is_compaction_result: info.created_by_compaction,
+            is_fake: info.is_fake,
+            level: info.level,
+            parents: info.compaction_from.iter().map(|id| SegmentId(*id)).collect(),
+            revision,
+        })
+    }
+
+    /// Exists and is not dropped.
+    pub fn is_healthy(&self) -> bool {
+        !matches!(self.state, SegmentState::None | SegmentState::NotExist | SegmentState::Dropped)
+    }
+
+    /// Flushing or Flushed.
+    pub fn is_flushed(&self) -> bool {
+        matches!(self.state, SegmentState::Flushing | SegmentState::Flushed)
+    }
+
+    /// May still get rows, or has some that are not written.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, SegmentState::Growing | SegmentState::Sealed | SegmentState::Importing)
+    }
+
+    pub fn reference(&self, id: SegmentId) -> SegmentRef {
+        SegmentRef { collection: self.collection.0, partition: self.partition.0, segment: id.0 }
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Segment { collection, partition, channel, state, rows, rows_max, .. } = self;
+        write!(
+            out,
+            "{state:?} {collection}/{partition} channel {channel} rows {rows} of {rows_max} expire \
+             {} dropped {} level {} revision {}",
+            self.last_expire_ts, self.dropped_at_ns, self.level, self.revision
+        )?;
+        for (name, ts) in [("start", self.start_ts), ("dml", self.dml_ts)] {
+            if let Some(ts) = ts {
+                write!(out, " {name} {ts}")?;
+            }
+        }
+        for (set, word) in [
+            (self.is_importing, "importing"),
+            (self.is_compacted, "compacted"),
+            (self.is_compaction_result, "result"),
+            (self.is_fake, "fake"),
+        ] {
+            if set {
+                write!(out, " {word}")?;
+            }
+        }
+        for parent in &self.parents {
+            write!(out, " from {parent}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Sums over the logs of one kind of one field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSums {
+    pub files: u32,
+    pub entries: i64,
+    pub size_bytes: i64,
+    /// Largest and smallest hybrid timestamp of an entry.
+    pub newest_ts: u64,
+    pub oldest_ts: u64,
+}
+
+impl LogSums {
+    fn of(logs: &data::FieldBinlog) -> LogSums {
+        let mut sums = LogSums { oldest_ts: u64::MAX, ..LogSums::default() };
+        for log in &logs.binlogs {
+            sums.files += 1;
+            sums.entries += log.entries_num;
+            sums.size_bytes += log.log_size;
+            sums.newest_ts = sums.newest_ts.max(log.timestamp_to);
+            sums.oldest_ts = sums.oldest_ts.min(log.timestamp_from);
+        }
+        if sums.files == 0 {
+            sums.oldest_ts = 0;
+        }
+        sums
+    }
+}
+
+/// Sums of all logs of a segment, one for each key, by kind and field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Logs {
+    fields: Vec<(LogKind, i64, LogSums)>,
+}
+
+impl Logs {
+    fn set(&mut self, kind: LogKind, field: i64, sums: LogSums) {
+        match self.place(kind, field) {
+            Ok(nth) => self.fields[nth].2 = sums,
+            Err(nth) => {
+                // Few segments ever grow by another field.
+                self.fields.reserve_exact(1);
+                self.fields.insert(nth, (kind, field, sums));
+            }
+        }
+    }
+
+    fn remove(&mut self, kind: LogKind, field: i64) {
+        if let Ok(nth) = self.place(kind, field) {
+            self.fields.remove(nth);
+        }
+    }
+
+    fn place(&self, kind: LogKind, field: i64) -> Result<usize, usize> {
+        self.fields.binary_search_by(|(k, f, _)| (*k, *f).cmp(&(kind, field)))
+    }
+
+    /// By field.
+    pub fn of_kind(&self, kind: LogKind) -> impl Iterator<Item = (i64, LogSums)> {
+        self.fields
+            .iter()
+            .filter(move |(other, _, _)| *other == kind)
+            .map(|(_, field, sums)| (*field, *sums))
+    }
+
+    /// Files, entries and bytes over all fields of a kind.
+    pub fn total(&self, kind: LogKind) -> LogSums {
+        self.of_kind(kind).fold(LogSums::default(), |mut total, (_, sums)| {
+            total.files += sums.files;
+            total.entries += sums.entries;
+            total.size_bytes += sums.size_bytes;
+            total.newest_ts = total.newest_ts.max(sums.newest_ts);
+            total.oldest_ts = match (total.oldest_ts, sums.oldest_ts) {
+                (0, oldest) | (oldest, 0) => oldest,
+                (one, other) => one.min(other),
+            };
+            total
+        })
+    }
+
+    /// Rows as the insert logs of the first field count them; 0 where there are none.
+    pub fn rows(&self) -> i64 {
+        self.of_kind(LogKind::Insert).next().map_or(0, |(_, sums)| sums.entries)
+    }
+
+    /// Bytes of all files.
+    pub fn size_bytes(&self) -> i64 {
+        self.fields.iter().map(|(_, _, sums)| sums.size_bytes).sum()
+    }
+}
+
+/// What we keep beside the record of a segment that is not flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Growth {
+    pub has_rows: HasRows,
+    pub window_rows: i64,
+    pub window_expire_ts: u64,
+    pub window_at_ms: u64,
+    pub sealed_at_ms: u64,
+}
+
+impl Growth {
+    fn decode(value: &[u8]) -> Result<Growth, String> {
+        let growth = quorate::Growth::decode(value).map_err(|error| error.to_string())?;
+        Ok(Growth {
+            has_rows: growth.has_rows(),
+            window_rows: growth.window_rows,
+            window_expire_ts: growth.window_expire_ts,
+            window_at_ms: growth.window_at_ms,
+            sealed_at_ms: growth.sealed_at_ms,
+        })
+    }
+}
+
+impl fmt::Display for Growth {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Growth { has_rows, window_rows, window_expire_ts, window_at_ms, sealed_at_ms } = self;
+        write!(
+            out,
+            "rows {has_rows:?} window {window_rows} until {window_expire_ts} at {window_at_ms} \
+             sealed at {sealed_at_ms}"
+        )
+    }
+}
+
+/// A segment's id and where its records are. Ids are unique unless somebody writes keys raw.
+type SegmentKey = (SegmentId, CollectionId, PartitionId);
+
+fn key_of(of: SegmentRef) -> SegmentKey {
+    (SegmentId(of.segment), CollectionId(of.collection), PartitionId(of.partition))
+}
+
+fn first_of(id: SegmentId) -> SegmentKey {
+    (id, CollectionId(i64::MIN), PartitionId(i64::MIN))
+}
+
+fn last_of(id: SegmentId) -> SegmentKey {
+    (id, CollectionId(i64::MAX), PartitionId(i64::MAX))
+}
+
+/// All segments.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Segments {
+    rows: Rows<SegmentKey, Segment>,
+    logs: BTreeMap<SegmentKey, Logs>,
+    growth: Rows<SegmentId, Growth>,
+    of_collection: BTreeSet<(CollectionId, SegmentKey)>,
+    of_channel: BTreeSet<(Name, SegmentKey)>,
+    /// Growing, Sealed and Importing ones, by channel.
+    open: BTreeSet<(Name, SegmentKey)>,
+    dropped: BTreeSet<SegmentKey>,
+    /// Results of compactions by their inputs.
+    children: BTreeSet<(SegmentId, SegmentKey)>,
+    /// Number of segments in each state, by its number.
+    counts: BTreeMap<i32, usize>,
+    /// Values of log keys that do not decode, and keys that Milvus never writes; by revision.
+    strays: BTreeMap<Bytes, i64>,
+}
+
+/// Following the keyspace.
+impl Segments {
+    pub(crate) fn put_segment(&mut self, names: &mut Names, of: SegmentRef, kv: &etcd::KeyValue) {
+        let id = key_of(of);
+        self.forget(&id);
+        let row = Row::from_result(Segment::decode(names, of, kv), kv.mod_revision);
+        if let Some(segment) = row.decoded() {
+            let channel = segment.channel.clone();
+            self.of_collection.insert((segment.collection, id));
+            self.of_channel.insert((channel.clone(), id));
+            if segment.is_open() {
+                self.open.insert((channel, id));
+            }
+            if segment.state == SegmentState::Dropped {
+                self.dropped.insert(id);
+            }
+            for parent in &segment.parents {
+                self.children.insert((*parent, id));
+            }
+            *self.counts.entry(segment.state.into()).or_default() += 1;
+        }
+        self.rows.put(id, row);
+    }
+
+    pub(crate) fn delete_segment(&mut self, of: SegmentRef) {
+        let id = key_of(of);
+        self.forget(&id);
+        self.rows.remove(&id);
+    }
+
+    fn forget(&mut self, id: &SegmentKey) {
+        let Some(old) = self.rows.get(id) else { return };
+        let key = (old.channel.clone(), *id);
+        self.of_collection.remove(&(old.collection, *id));
+        self.of_channel.remove(&key);
+        self.open.remove(&key);
+        self.dropped.remove(id);
+        for parent in &old.parents {
+            self.children.remove(&(*parent, *id));
+        }
+        let state: i32 = old.state.into();
+        if let Some(count) = self.counts.get_mut(&state) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&state);
+            }
+        }
+    }
+
+    pub(crate) fn put_log(
+        &mut self,
+        kind: LogKind,
+        of: SegmentRef,
+        field: i64,
+        kv: &etcd::KeyValue,
+    ) {
+        match data::FieldBinlog::decode(&kv.value[..]) {
+            Ok(logs) => {
+                self.strays.remove(&kv.key);
+                let sums = LogSums::of(&logs);
+                self.logs.entry(key_of(of)).or_default().set(kind, field, sums);
+            }
+            Err(_not_logs) => {
+                self.delete_log(kind, of, field);
+                self.strays.insert(kv.key.clone(), kv.mod_revision);
+            }
+        }
+    }
+
+    pub(crate) fn delete_log(&mut self, kind: LogKind, of: SegmentRef, field: i64) {
+        let id = key_of(of);
+        if let Some(logs) = self.logs.get_mut(&id) {
+            logs.remove(kind, field);
+            if logs.fields.is_empty() {
+                self.logs.remove(&id);
+            }
+        }
+    }
+
+    pub(crate) fn put_growth(&mut self, segment: SegmentId, kv: &etcd::KeyValue) {
+        self.growth.put(segment, Row::from_result(Growth::decode(&kv.value), kv.mod_revision));
+    }
+
+    pub(crate) fn delete_growth(&mut self, segment: SegmentId) {
+        self.growth.remove(&segment);
+    }
+
+    pub(crate) fn put_stray(&mut self, kv: &etcd::KeyValue) {
+        self.strays.insert(kv.key.clone(), kv.mod_revision);
+    }
+
+    pub(crate) fn delete_stray(&mut self, key: &[u8]) {
+        self.strays.remove(key);
+    }
+}
+
+/// Questions.
+impl Segments {
+    pub fn get(&self, id: SegmentId) -> Option<&Segment> {
+        let mut same = self.rows.range(first_of(id)..=last_of(id));
+        same.find_map(|(_, row)| row.decoded())
+    }
+
+    /// A segment that is neither missing nor dropped.
+    pub fn healthy(&self, id: SegmentId) -> Option<&Segment> {
+        self.get(id).filter(|segment| segment.is_healthy())
+    }
+
+    pub fn logs(&self, id: SegmentId) -> Option<&Logs> {
+        self.logs.range(first_of(id)..=last_of(id)).next().map(|(_, logs)| logs)
+    }
+
+    pub fn growth(&self, id: SegmentId) -> Option<&Growth> {
+        self.growth.get(&id)
+    }
+
+    /// All segments that decode, by ascending id.
+    pub fn iter(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        self.rows.decoded().map(|((id, _, _), segment)| (*id, segment))
+    }
+
+    /// Rows that do not decode included.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Segments of a collection in any state, by ascending id.
+    pub fn of_collection(
+        &self,
+        collection: CollectionId,
+    ) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        let first = (collection, first_of(SegmentId(i64::MIN)));
+        let last = (collection, last_of(SegmentId(i64::MAX)));
+        self.of_collection.range(first..=last).filter_map(|(_, key)| self.decoded(key))
+    }
+
+    /// Segments of a virtual channel in any state, by ascending id.
+    pub fn of_channel(&self, channel: &str) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        self.among(&self.of_channel, channel)
+    }
+
+    /// Growing, Sealed and Importing segments of a virtual channel, by ascending id.
+    pub fn open_of_channel(&self, channel: &str) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        self.among(&self.open, channel)
+    }
+
+    fn among<'a>(
+        &'a self,
+        set: &'a BTreeSet<(Name, SegmentKey)>,
+        channel: &str,
+    ) -> impl Iterator<Item = (SegmentId, &'a Segment)> {
+        let first = (Name::from(channel), first_of(SegmentId(i64::MIN)));
+        let last = (Name::from(channel), last_of(SegmentId(i64::MAX)));
+        set.range(first..=last).filter_map(|(_, key)| self.decoded(key))
+    }
+
+    fn decoded(&self, key: &SegmentKey) -> Option<(SegmentId, &Segment)> {
+        Some((key.0, self.rows.get(key)?))
+    }
+
+    /// All Growing, Sealed and Importing segments, by channel.
+    pub fn open(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        self.open.iter().filter_map(|(_, key)| self.decoded(key))
+    }
+
+    /// Dropped segments above an id, by ascending id.
+    pub fn dropped_after(&self, after: SegmentId) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        let above = (std::ops::Bound::Excluded(last_of(after)), std::ops::Bound::Unbounded);
+        self.dropped.range(above).filter_map(|key| self.decoded(key))
+    }
+
+    /// The result of the compaction that took this segment in.
+    pub fn child_of(&self, parent: SegmentId) -> Option<SegmentId> {
+        let first = (parent, first_of(SegmentId(i64::MIN)));
+        let last = (parent, last_of(SegmentId(i64::MAX)));
+        self.children.range(first..=last).next().map(|(_, (child, _, _))| *child)
+    }
+
+    /// How many segments are in each state.
+    pub fn counts(&self) -> impl Iterator<Item = (SegmentState, usize)> {
+        self.counts.iter().filter_map(|(state, n)| Some((SegmentState::try_from(*state).ok()?, *n)))
+    }
+
+    pub fn undecodable(&self) -> usize {
+        self.rows.undecodable() + self.growth.undecodable() + self.strays.len()
+    }
+
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = (SegmentId, &Undecodable)> {
+        let segments = self.rows.troubles().map(|((id, _, _), why)| (*id, why));
+        segments.chain(self.growth.troubles().map(|(id, why)| (*id, why)))
+    }
+
+    pub(crate) fn strays(&self) -> &BTreeMap<Bytes, i64> {
+        &self.strays
+    }
+}
+
+impl fmt::Display for Segments {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for ((id, _, _), row) in self.rows.iter() {
+            writeln!(out, "segment {id}: {row}")?;
+        }
+        for ((id, _, _), logs) in &self.logs {
+            for (kind, field, sums) in &logs.fields {
+                writeln!(
+                    out,
+                    "logs of segment {id}: {} field {field} files {} entries {} bytes {} from {} to {}",
+                    kind.as_str(),
+                    sums.files,
+                    sums.entries,
+                    sums.size_bytes,
+                    sums.oldest_ts,
+                    sums.newest_ts
+                )?;
+            }
+        }
+        for (id, row) in self.growth.iter() {
+            writeln!(out, "growth of segment {id}: {row}")?;
+        }
+        for (key, revision) in &self.strays {
+            writeln!(out, "segment stray {key:?} revision {revision}")?;
+        }
+        Ok(())
+    }
+}
