@@ -53,6 +53,17 @@ impl Keys<'_> {
         self.at(format_args!("meta/datacoord-meta/s/{collection}/"))
     }
 
+    /// All segments: the records' keys begin with it.
+    pub fn all_segments(self) -> String {
+        self.at(format_args!("meta/datacoord-meta/s/"))
+    }
+
+    /// What a key names, if it is one of those below `datacoord-meta/`.
+    pub(crate) fn data_key<'k>(self, key: &'k [u8]) -> Option<DataKey<'k>> {
+        let prefix = self.at(format_args!("meta/datacoord-meta/"));
+        DataKey::parse(key.strip_prefix(prefix.as_bytes())?)
+    }
+
     /// `data.FieldBinlog`, one a field.
     pub fn log(self, kind: LogKind, of: SegmentRef, field: i64) -> String {
         format!("{}{field}", self.logs(kind, of))

@@ -55,6 +55,15 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// An area without a command: of a newer binary, or of none.
+    pub(crate) fn unknown_command(area: &str) -> Refusal {
+        Refusal::Invalid {
+            field: area.to_owned(),
+            value: "no command".to_owned(),
+            reason: "this version does not know it".to_owned(),
+        }
+    }
+
     pub(crate) fn into_wire(self) -> quorate::Rejection {
         let none = String::new;
         let (nth, facts, text): (u32, Vec<i64>, String) = match self {

@@ -1,15 +1,85 @@
 //! Commands on segments: windows, seal, flush, drop, removal.
 
+mod lifecycle;
+mod logs;
+mod removal;
+mod rows;
+mod saved;
 pub mod view;
+mod window;
 
-use proto::quorate;
+use proto::milvus::common::SegmentState;
+use proto::milvus::data::SegmentInfo;
+use proto::quorate::segment_command::Kind;
+use proto::quorate::{self, Growth, SegmentRef};
 
+use crate::coordinator::Refusal;
 use crate::coordinator::records::{Outcomes, Records};
 use crate::state::draft::Stop;
 
+pub(crate) use logs::merge_logs;
+pub(crate) use removal::of_channel;
+
 pub(crate) fn apply(
-    _records: &mut Records<'_, '_>,
-    _command: quorate::SegmentCommand,
+    records: &mut Records<'_, '_>,
+    command: quorate::SegmentCommand,
 ) -> Result<Outcomes, Stop> {
-    Ok(Outcomes::default())
+    let Some(kind) = command.kind else {
+        return Err(Refusal::unknown_command("segment").into());
+    };
+    match kind {
+        Kind::OpenWindows(command) => window::open(records, command),
+        Kind::Seal(command) => window::seal(records, command),
+        Kind::Drop(command) => removal::drop_segments(records, &command),
+        Kind::NoteRows(command) => rows::note(records, &command),
+        Kind::SaveBinlogs(command) => saved::save(records, command),
+        Kind::SaveCheckpoints(command) => rows::save_checkpoints(records, command),
+        Kind::DropChannel(command) => removal::drop_channel(records, command),
+        Kind::FinishImport(command) => rows::finish_import(records, &command),
+        Kind::Remove(command) => removal::remove(records, &command),
+        Kind::Adopt(command) => window::adopt(records, &command),
+    }
 }
+
+/// The record of a segment.
+///
+/// # Errors
+/// Refused where nothing is on record, or something that names another segment.
+pub(crate) fn record(records: &Records<'_, '_>, of: SegmentRef) -> Result<SegmentInfo, Stop> {
+    let key = records.keys().segment(of);
+    let Some(info) = records.get::<SegmentInfo>(&key)? else {
+        return Err(Refusal::UnknownSegment { segment: of.segment }.into());
+    };
+    if (info.collection_id, info.partition_id, info.id) != (of.collection, of.partition, of.segment)
+    {
+        let reason = "it names another segment".to_owned();
+        return Err(Refusal::Undecodable { key, reason }.into());
+    }
+    Ok(info)
+}
+
+fn state_of(info: &SegmentInfo) -> SegmentState {
+    SegmentState::try_from(info.state).unwrap_or(SegmentState::None)
+}
+
+fn refuse_state(info: &SegmentInfo) -> Refusal {
+    Refusal::SegmentState { segment: info.id, state: i64::from(info.state) }
+}
+
+/// What we know beside the record; of a segment that a stock coordinator left, nothing.
+fn growth(records: &Records<'_, '_>, segment: i64) -> Result<Growth, Stop> {
+    let unknown = || Growth { has_rows: quorate::HasRows::Unknown.into(), ..Growth::default() };
+    Ok(records.get(&records.keys().growth(segment))?.unwrap_or_else(unknown))
+}
+
+/// Of one thing of a command on many: a refusal is named and the others go on.
+fn settle(outcomes: &mut Outcomes, segment: i64, step: Result<(), Stop>) -> Result<(), Stop> {
+    match step {
+        Ok(()) => outcomes.changed(segment),
+        Err(stop) => outcomes.refused(segment, stop.into_refusal()?),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use proto::etcd;
 
+use crate::coordinator::Refusal;
 use crate::keyspace::key_range::KeyRange;
 use crate::keyspace::meta::{KeyMeta, RecordHash};
 use crate::response::Rejection;
@@ -17,6 +18,25 @@ use crate::store::Fault;
 pub(crate) enum Stop {
     Rejected(Rejection),
     Failed(Fault),
+}
+
+impl Stop {
+    /// The refusal of a coordinator's step.
+    ///
+    /// # Errors
+    /// Whatever else stopped it.
+    pub(crate) fn into_refusal(self) -> Result<Refusal, Stop> {
+        match self {
+            Stop::Rejected(Rejection::Coordinator(refusal)) => Ok(refusal),
+            other => Err(other),
+        }
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Rejected(refusal.into())
+    }
 }
 
 impl From<Rejection> for Stop {

@@ -1,0 +1,176 @@
+//! The end of segments: dropped first, removed from the records once their files are gone.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message;
+use proto::milvus::common::SegmentState;
+use proto::milvus::data::SegmentInfo;
+use proto::quorate::{DropChannel, DropSegments, HasRows, RemoveSegments, SegmentRef};
+
+use super::lifecycle::{Step, advance};
+use super::saved::check_owner;
+use super::{growth, merge_logs, record, settle};
+use crate::coordinator::Refusal;
+use crate::coordinator::channel;
+use crate::coordinator::keys::{DataKey, LogKind};
+use crate::coordinator::records::{Outcomes, Records};
+use crate::state::draft::Stop;
+
+pub(super) fn drop_segments(
+    records: &mut Records<'_, '_>,
+    command: &DropSegments,
+) -> Result<Outcomes, Stop> {
+    let mut outcomes = Outcomes::default();
+    for of in &command.segments {
+        let dropped = drop_one(records, *of, command);
+        settle(&mut outcomes, of.segment, dropped)?;
+    }
+    Ok(outcomes)
+}
+
+/// Only what has no rows for certain, or what its data node disowned.
+fn drop_one(
+    records: &mut Records<'_, '_>,
+    of: SegmentRef,
+    command: &DropSegments,
+) -> Result<(), Stop> {
+    let mut info = record(records, of)?;
+    let has_rows = || Refusal::HasRows { segment: of.segment };
+    match super::state_of(&info) {
+        // Its import never finished: nobody has seen its rows.
+        SegmentState::Importing if command.importing => {}
+        SegmentState::Growing | SegmentState::Sealed => {
+            match growth(records, of.segment)?.has_rows() {
+                HasRows::No => {}
+                HasRows::Unknown if command.disowned => {}
+                HasRows::Unknown | HasRows::Yes => return Err(has_rows().into()),
+            }
+            if info.num_of_rows != 0 {
+                return Err(has_rows().into());
+            }
+        }
+        SegmentState::None
+        | SegmentState::NotExist
+        | SegmentState::Flushed
+        | SegmentState::Flushing
+        | SegmentState::Dropped
+        | SegmentState::Importing => return Err(super::refuse_state(&info).into()),
+    }
+    advance(&mut info, Step::Drop)?;
+    info.dropped_at = command.dropped_at_ns;
+    records.put(records.keys().segment(of), &info);
+    records.delete(records.keys().growth(of.segment));
+    Ok(())
+}
+
+/// The collection of the channel is gone: so are all its segments, and the channel itself as soon as
+/// its data node has let go.
+pub(super) fn drop_channel(
+    records: &mut Records<'_, '_>,
+    command: DropChannel,
+) -> Result<Outcomes, Stop> {
+    let DropChannel { channel, node, segments } = command;
+    check_owner(records, &channel, node)?;
+    let mut outcomes = Outcomes::default();
+    for saved in segments {
+        let Some(of) = saved.segment else { continue };
+        if records.exists(&records.keys().segment(of)) {
+            merge_logs(records, of, LogKind::Insert, saved.binlogs)?;
+            merge_logs(records, of, LogKind::Stats, saved.statslogs)?;
+            merge_logs(records, of, LogKind::Delta, saved.deltalogs)?;
+        }
+    }
+    for (of, mut info) in of_channel(records, &channel)?.into_values() {
+        if advance(&mut info, Step::Drop).is_err() {
+            continue;
+        }
+        records.put(records.keys().segment(of), &info);
+        records.delete(records.keys().growth(of.segment));
+        outcomes.changed(of.segment);
+    }
+    records.put_bytes(records.keys().removal(&channel), Bytes::from_static(b"removed"));
+    channel::release(records, &channel)?;
+    outcomes.changed_name(&channel);
+    Ok(outcomes)
+}
+
+pub(super) fn remove(
+    records: &mut Records<'_, '_>,
+    command: &RemoveSegments,
+) -> Result<Outcomes, Stop> {
+    let mut outcomes = Outcomes::default();
+    let mut channels = Vec::new();
+    for of in &command.segments {
+        let removed = remove_one(records, *of).map(|channel| channels.push(channel));
+        settle(&mut outcomes, of.segment, removed)?;
+    }
+    channels.sort();
+    channels.dedup();
+    for channel in channels {
+        forget_checkpoint(records, &channel)?;
+    }
+    Ok(outcomes)
+}
+
+/// Returns the segment's channel.
+fn remove_one(records: &mut Records<'_, '_>, of: SegmentRef) -> Result<String, Stop> {
+    let info = record(records, of)?;
+    if super::state_of(&info) != SegmentState::Dropped {
+        return Err(super::refuse_state(&info).into());
+    }
+    for kind in LogKind::ALL {
+        for key in records.scan_keys(&records.keys().logs(kind, of)) {
+            records.delete(key);
+        }
+    }
+    records.delete(records.keys().growth(of.segment));
+    records.delete(records.keys().segment(of));
+    Ok(info.insert_channel)
+}
+
+/// Of a channel that has ended and whose last segment went.
+fn forget_checkpoint(records: &mut Records<'_, '_>, channel: &str) -> Result<(), Stop> {
+    let mark = records.value(&records.keys().removal(channel))?;
+    let is_alive = mark.is_some_and(|mark| mark == b"non-removed"[..]);
+    let has_segments = of_channel(records, channel)?
+        .values()
+        .any(|(_, info)| super::state_of(info) != SegmentState::Dropped);
+    if !is_alive && !has_segments {
+        records.delete(records.keys().checkpoint(channel));
+    }
+    Ok(())
+}
+
+/// Segments of a channel in any state by id, as the command sees them.
+pub(crate) fn of_channel(
+    records: &Records<'_, '_>,
+    channel: &str,
+) -> Result<BTreeMap<i64, (SegmentRef, SegmentInfo)>, Stop> {
+    let mut found = BTreeMap::new();
+    let committed: Vec<SegmentRef> = records
+        .committed()
+        .views()
+        .segments()
+        .of_channel(channel)
+        .map(|(id, segment)| segment.reference(id))
+        .collect();
+    for of in committed {
+        if let Some(info) = records.get::<SegmentInfo>(&records.keys().segment(of))? {
+            found.insert(of.segment, (of, info));
+        }
+    }
+    let prefix = records.keys().all_segments();
+    for (key, value) in records.pending(&prefix) {
+        let Some(value) = value else { continue };
+        let Some(DataKey::Segment(of)) = records.keys().data_key(&key) else { continue };
+        if let Ok(info) = SegmentInfo::decode(value) {
+            if info.insert_channel == channel {
+                found.insert(of.segment, (of, info));
+            } else {
+                found.remove(&of.segment);
+            }
+        }
+    }
+    Ok(found)
+}
