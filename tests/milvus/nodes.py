@@ -1,5 +1,6 @@
 """Three nodes that keep Milvus's metadata: Quorate's, or stock etcd's as the oracle of the harness."""
 
+import base64
 import json
 import os
 import signal
@@ -10,13 +11,17 @@ import urllib.request
 # A network namespace of their own, so the ports are free and nothing else listens there.
 CLIENT_PORTS = (2379, 12379, 22379)
 READY_S = 60
+SESSION_OF_DATACOORD = "by-dev/meta/session/datacoord"
 
 
 class Node:
-    """One process; killed with SIGKILL and started again on the same directory."""
+    """One process; killed with SIGKILL and started again on the same directory. With `milvus_config`
+    (quorate only) it is a coordinator of Milvus as well."""
 
-    def __init__(self, kind, binary, name, folder, client_port, initial_cluster):
+    def __init__(self, kind, binary, name, folder, client_port, initial_cluster, milvus_config):
         self.name = name
+        # Not 13333: the standby of a standalone Milvus listens there.
+        self.coordinator = f"127.0.0.1:{client_port + 3}"
         self.endpoint = f"127.0.0.1:{client_port}"
         self.http = f"http://127.0.0.1:{client_port + 2}"
         self.log_path = os.path.join(folder, f"{name}.log")
@@ -30,7 +35,12 @@ class Node:
                 "--listen-http", f"127.0.0.1:{client_port + 2}",
                 "--initial-cluster", ",".join(f"{n}=127.0.0.1:{p + 1}" for n, p in initial_cluster),
             ]
+            if milvus_config:
+                self.argv += ["--coordinator", "datacoord",
+                              "--listen-coordinator", self.coordinator,
+                              "--milvus-config", milvus_config]
         else:
+            assert not milvus_config, "etcd is no coordinator"
             self.argv = [
                 binary, "--name", name, "--data-dir", data_dir,
                 "--listen-client-urls", f"http://{self.endpoint}",
@@ -61,18 +71,62 @@ class Node:
 class Cluster:
     """The three, and what `etcdctl` says of them."""
 
-    def __init__(self, kind, binary, folder):
-        names = list(zip(("n1", "n2", "n3"), CLIENT_PORTS))
-        self.nodes = [Node(kind, binary, name, folder, port, names) for name, port in names]
+    endpoints = ",".join(f"127.0.0.1:{port}" for port in CLIENT_PORTS)
 
-    @property
-    def endpoints(self):
-        return ",".join(node.endpoint for node in self.nodes)
+    def __init__(self, kind, binary, folder, milvus_config=None):
+        names = list(zip(("n1", "n2", "n3"), CLIENT_PORTS))
+        self.nodes = [Node(kind, binary, name, folder, port, names, milvus_config)
+                      for name, port in names]
+        self.coordinates = bool(milvus_config)
 
     def start(self):
         for node in self.nodes:
             node.start()
         self.wait_healthy()
+        if self.coordinates:
+            self.wait_coordinator()
+
+    def wait_coordinator(self):
+        """Until our session is there: a Milvus that starts earlier takes the role itself."""
+        deadline = time.monotonic() + READY_S
+        while True:
+            session = self.coordinator_session()
+            if session is not None:
+                assert session["Address"] in self.coordinators(), session
+                return
+            for node in self.nodes:
+                node.check_alive()
+            assert time.monotonic() < deadline, f"no coordinator session within {READY_S} s"
+            time.sleep(0.1)
+
+    def coordinators(self):
+        return {node.coordinator for node in self.nodes}
+
+    def coordinator_session(self):
+        """Whose turn it is to be DataCoord, or None."""
+        found = self.get(SESSION_OF_DATACOORD)
+        return json.loads(found) if found else None
+
+    def get(self, key):
+        listed = self.etcdctl("get", key, "-w", "json")
+        assert listed.returncode == 0, listed.stderr
+        rows = json.loads(listed.stdout).get("kvs", [])
+        return base64.b64decode(rows[0]["value"]) if rows else None
+
+    def put(self, key, value):
+        done = self.etcdctl("put", key, value)
+        assert done.returncode == 0, done.stderr
+
+    def delete(self, key):
+        done = self.etcdctl("del", key)
+        assert done.returncode == 0, done.stderr
+
+    def read(self, prefix):
+        """Every key and value below a prefix, of one revision."""
+        listed = self.etcdctl("get", "--prefix", prefix, "-w", "json")
+        assert listed.returncode == 0, listed.stderr
+        return {base64.b64decode(row["key"]).decode(): base64.b64decode(row.get("value", ""))
+                for row in json.loads(listed.stdout).get("kvs", [])}
 
     def kill_all(self):
         for node in self.nodes:

@@ -7,13 +7,17 @@ and on all addresses, and nothing outlives this script. Needs root or unprivileg
 """
 
 import argparse
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+from descriptors import FILE as DESCRIPTORS, compile_protos
 
 INSIDE = "QUORATE_MILVUS_INSIDE"
 SESSION_TTL_S = 30
@@ -23,11 +27,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kind", choices=("quorate", "etcd"), default="quorate")
     parser.add_argument("--binary", required=True, help="the server to run three times")
+    parser.add_argument("--coordinator", choices=("stock", "quorate"), default="stock",
+                        help="who is Milvus's DataCoord")
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), default="smoke")
+    parser.add_argument("--size", choices=("small", "full"), default="full",
+                        help="how much the coordinator's scenarios do")
+    parser.add_argument("--seed", type=int, default=20241, help="of data and of faults")
+    parser.add_argument("--out", help="folder for transcript and metastore of the run")
     parser.add_argument("--keep", action="store_true", help="keep logs and data, print where")
     options = parser.parse_args()
     if os.environ.get(INSIDE) != "1":
-        enter_namespaces()
+        with tempfile.NamedTemporaryFile(prefix="quorate-milvus-descriptors-") as file:
+            os.environ[DESCRIPTORS] = file.name
+            compile_protos(file.name)
+            sys.exit(run_in_namespaces())
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     os.makedirs("/run/milvus", exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "none", "/run/milvus"], check=True)
@@ -43,17 +56,32 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def enter_namespaces():
-    """Becomes a process that starts this script again inside. When that ends or is killed, the kernel
-    ends what the script left running."""
+def run_in_namespaces():
+    """Starts this script again inside, as a child; the kernel ends what it left running when it ends
+    or is killed, and with it when this process is."""
     user = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
     inside = ["unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child",
               "--mount-proc", sys.executable, "-B", "-u", *sys.argv]
-    os.execvpe(inside[0], inside, {**os.environ, INSIDE: "1"})
+    return subprocess.call(inside, env={**os.environ, INSIDE: "1"}, preexec_fn=die_with_parent)
+
+
+def die_with_parent():
+    """So that who kills this script kills all of it."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def run_scenario(options, folder):
-    # Only inside, because pymilvus is slow to load.
+    scenario = SCENARIOS[options.scenario]
+    if isinstance(scenario, str):
+        # Only inside, because pymilvus is slow to load.
+        from coordinator import stage
+        stage.run(options, folder, scenario)
+    else:
+        run_on_metastore(options, folder, scenario)
+
+
+def run_on_metastore(options, folder, scenario):
+    """Milvus with its own coordinators: nothing but the metastore is ours."""
     from nodes import Cluster
     from standalone import Standalone
     from workload import Calls
@@ -69,7 +97,7 @@ def run_scenario(options, folder):
     assert len(sessions) >= 7, f"not every component has a session: {sessions}"
     calls = Calls()
     try:
-        SCENARIOS[options.scenario](cluster, milvus, calls)
+        scenario(cluster, milvus, calls)
         milvus.check_alive()
         lost = {key for key, created in sessions.items() if cluster.sessions().get(key) != created}
         assert not lost, f"components lost their session: {lost}"
@@ -85,57 +113,6 @@ def run_scenario(options, folder):
     print(f"scenario {options.scenario} on {options.kind}: passed in {took:.0f} s", flush=True)
 
 
-class LeaderKiller:
-    """Kills the leader with SIGKILL `times` times, each as soon as all three are well again."""
-
-    def __init__(self, cluster, times, down_s=2.0):
-        self.cluster = cluster
-        self.times = times
-        self.down_s = down_s
-        self.killed = 0
-        self.gaps_ms = []
-        self.error = None
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if kind is not None:
-            self.stopping.set()
-        self.thread.join(timeout=300)
-        if self.error is not None and error is None:
-            raise self.error
-
-    @property
-    def done(self):
-        return self.killed >= self.times or self.error is not None
-
-    def run(self):
-        try:
-            while self.killed < self.times and not self.stopping.is_set():
-                self.kill_one()
-                # Milvus's own rhythm, not a hope: spreads the kills over the steps of the run.
-                self.stopping.wait(4.0)
-        except BaseException as error:
-            self.error = error
-
-    def kill_one(self):
-        leader = self.cluster.wait_healthy()
-        leader.kill()
-        self.killed += 1
-        started = time.monotonic()
-        print(f"  killed the leader {leader.name} ({self.killed} of {self.times})", flush=True)
-        while self.cluster.leader() is None and time.monotonic() - started < 30:
-            time.sleep(0.02)
-        self.gaps_ms.append((time.monotonic() - started) * 1000)
-        self.stopping.wait(max(0.0, self.down_s - (time.monotonic() - started)))
-        leader.start()
-        self.cluster.wait_healthy()
-
-
 def plain(cluster, milvus, calls):
     from workload import run
     run(calls, (2000, 3), "plain")
@@ -143,6 +120,7 @@ def plain(cluster, milvus, calls):
 
 
 def leader_kills(cluster, milvus, calls, times=5, size=(2000, 3)):
+    from killer import LeaderKiller
     from workload import run
     with LeaderKiller(cluster, times) as killer:
         rounds = 0
@@ -205,6 +183,9 @@ def full(cluster, milvus, calls):
 SCENARIOS = {
     "smoke": smoke, "plain": plain, "leader-kills": leader_kills, "all-killed": all_killed,
     "full": full,
+    # Names of modules of `coordinator`.
+    "coordinator": "script", "experiments": "experiments", "faults": "faults",
+    "restarts": "restarts", "garbage": "garbage",
 }
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import time
 import milvus
 from pymilvus import connections, utility
 
+from settings import with_settings
+
 READY_S = 180
 WHEEL = os.path.join(os.path.dirname(milvus.__file__), "data", "bin")
 # A component that cannot go on says one of these before it ends the process.
@@ -36,28 +38,38 @@ def unpack_binaries():
 
 
 class Standalone:
-    """Starts it, waits for it, and tells afterwards whether every component lived on."""
+    """Starts it, waits for it, and tells afterwards whether every component lived on.
 
-    def __init__(self, folder, endpoints):
+    `settings` are dotted keys of milvus.yaml; `login` is a user and a password where RBAC is on.
+    """
+
+    def __init__(self, folder, endpoints, settings=None, login=None):
         self.folder = folder
         self.bin = unpack_binaries()
         self.log_path = os.path.join(folder, "milvus.log")
-        config = milvus.MilvusServerConfig(data_dir=folder)
-        config.set("etcd.use.embed", "false")
-        config.set("etcd.endpoints", endpoints)
+        self.config_path = os.path.join(folder, "configs", "milvus.yaml")
+        self.objects = os.path.join(folder, "data")
+        self.login = login
+        self.process = None
+        self.write_config(endpoints, settings or {})
+
+    def write_config(self, endpoints, settings):
+        config = milvus.MilvusServerConfig(data_dir=self.folder)
+        config.resolve()
         components = ("rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "dataCoord",
                       "dataNode")
-        for component in components:
-            config.set(f"{component}.ip", "127.0.0.1")
-        config.resolve()
-        self.check_config(endpoints)
-        self.process = None
-
-    def check_config(self, endpoints):
-        with open(os.path.join(self.folder, "configs", "milvus.yaml"), encoding="utf-8") as file:
-            text = file.read()
+        settings = {
+            "etcd.use.embed": False,
+            "etcd.endpoints": endpoints,
+            **{f"{component}.ip": "127.0.0.1" for component in components},
+            **settings,
+        }
+        with open(self.config_path, encoding="utf-8") as file:
+            text = with_settings(file.read(), settings)
         assert f"endpoints: {endpoints}" in text, "the endpoints are not in milvus.yaml"
         assert re.search(r"embed: *false", text), "the embedded etcd is not off in milvus.yaml"
+        with open(self.config_path, "w", encoding="utf-8") as file:
+            file.write(text)
 
     def start(self):
         environment = {
@@ -79,12 +91,18 @@ class Standalone:
         while True:
             self.check_running()
             try:
-                connections.connect("default", host="127.0.0.1", port="19530", timeout=5)
+                connections.disconnect("default")
+                self.connect("default", *(self.login or ()))
                 utility.list_collections(timeout=5)
                 return
             except Exception as error:  # pymilvus raises a dozen kinds while it is starting
                 assert time.monotonic() < deadline, f"not ready within {READY_S} s: {error}"
                 time.sleep(0.5)
+
+    @staticmethod
+    def connect(alias, user="", password=""):
+        connections.connect(alias, host="127.0.0.1", port="19530", timeout=5,
+                            user=user, password=password)
 
     def check_running(self):
         code = self.process.poll()
@@ -102,6 +120,11 @@ class Standalone:
 
     def last_words(self):
         return "\n".join(line[:300] for line in self.log_lines()[-15:])
+
+    def kill(self):
+        """At once, all components of it."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
 
     def stop(self):
         """At once: a drain can take minutes, and the namespace goes with it."""
