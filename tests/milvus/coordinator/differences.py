@@ -1,0 +1,41 @@
+"""Where our metastore may differ from stock's after the same script, and why."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """`place` is searched in the place of a difference, `stock` and `ours` in the values; None as a
+    pattern stands for "there is none"."""
+
+    place: str
+    reason: str
+    stock: str | None = ""
+    ours: str | None = ""
+
+    def covers(self, place, stock, ours):
+        return re.search(self.place, place) is not None \
+            and matches(self.stock, stock) and matches(self.ours, ours)
+
+
+def matches(pattern, value):
+    if pattern is None or value is None:
+        return (pattern is None) == (value is None) or pattern == ""
+    return re.search(pattern, value) is not None
+
+
+# Every entry is a decision. One that nothing needs any more is taken out.
+ALLOWED = []
+
+
+def sort_out(differences):
+    """The differences by the reason that allows them, and those that no reason allows."""
+    allowed, rest = {}, []
+    for place, stock, ours in differences:
+        reason = next((one.reason for one in ALLOWED if one.covers(place, stock, ours)), None)
+        if reason is None:
+            rest.append((place, stock, ours))
+        else:
+            allowed.setdefault(reason, []).append((place, stock, ours))
+    return allowed, rest

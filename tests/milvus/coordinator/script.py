@@ -1,0 +1,74 @@
+"""Everything that a user does, once: written down so that it can be compared with another server.
+
+Leaves `transcript.txt` (what clients were told), `metastore-full.txt` and `metastore-end.txt` (what
+DataCoord recorded, before and after the collections were dropped).
+"""
+
+import time
+
+from pymilvus import utility
+
+from coordinator import access, imports, invariants, normalise, texts, transcript, wide
+
+SETTINGS = {
+    "common.security.authorizationEnabled": True,
+    # Plans are looked after every second, not every ten: twelve of them take their time.
+    "dataCoord.compaction.check.interval": 1,
+}
+LOGIN = ("root", "Milvus")
+QUIET_S = 90
+
+
+def run(stage):
+    said = transcript.Transcript()
+    rows = 15_000 if stage.small else 200_000
+    parts = [access.Access(stage, said), wide.Wide(stage, said, rows), texts.Texts(stage, said),
+             imports.Imports(stage, said)]
+    for part in parts:
+        for step in part.steps():
+            started = time.monotonic()
+            said.say("step", f"{type(part).__name__}.{step.__name__}")
+            step()
+            stage.milvus.check_running()
+            stage.say(f"{step.__name__}: {time.monotonic() - started:.1f} s")
+    wait_quiet(stage)
+    invariants.check_all(stage, {name: rows for part in parts for name, rows in part.rows().items()})
+    write_metastore(stage, "metastore-full.txt")
+    for part in parts:
+        part.end()
+    said.say("collections left", utility.list_collections())
+    wait_released(stage)
+    write_metastore(stage, "metastore-end.txt")
+    stage.write("transcript.txt", said.text())
+
+
+def wait_quiet(stage):
+    """Until nothing is under way: every segment flushed or gone, every index built, every channel
+    watched."""
+    deadline = time.monotonic() + QUIET_S
+    while True:
+        store = stage.metastore()
+        busy = [segment.info.ID for segment in store.segments.values()
+                if segment.info.state not in invariants.DONE]
+        busy += [index.buildID for index in store.segment_indexes
+                 if index.state != 3 and not index.deleted and store.segments[index.segmentID].healthy]
+        # WatchSuccess.
+        busy += [key for key, watch in store.below("channelwatch/").items() if watch.state != 3]
+        if not busy:
+            return
+        assert time.monotonic() < deadline, f"still under way after {QUIET_S} s: {busy}"
+        time.sleep(0.5)
+
+
+def wait_released(stage):
+    """Until the channels of dropped collections have no key."""
+    deadline = time.monotonic() + QUIET_S
+    while watches := stage.metastore().watches():
+        assert time.monotonic() < deadline, f"still watched after {QUIET_S} s: {watches}"
+        time.sleep(0.5)
+
+
+def write_metastore(stage, name):
+    found = normalise.lines(stage.messages, stage.history.events(), stage.metastore())
+    stage.say(f"{name}: {len(found)} lines")
+    stage.write(name, "\n".join(found) + "\n")
