@@ -6,8 +6,12 @@ from coordinator.names import Names
 TIMES = {"timestamp", "timestamp_from", "timestamp_to", "last_expire_time", "dropped_at",
          "create_time", "startTs", "timeoutTs", "create_ts", "start_ts"}
 SIZES = {"serialize_size"}
-POSITIONS = {"msgID", "msgGroup"}
-IDS = {"ID", "id", "collectionID", "partitionID", "segmentID", "indexID", "buildID",
+POSITIONS = {"msgID"}
+# Says who read the queue, and only sometimes.
+LEFT_OUT = {"msgGroup"}
+# Keys of pairs whose value is a duration.
+DURATIONS = {"persist_cost"}
+IDS = {"ID", "collectionID", "partitionID", "segmentID", "indexID", "buildID",
        "compactionFrom", "unflushedSegmentIds", "flushedSegmentIds", "dropped_segmentIds",
        "collection_id", "partition_id", "segments"}
 NODES = {"nodeID", "datanode_id", "opID"}
@@ -20,17 +24,22 @@ def lines(messages, events, store):
     """The whole metastore, sorted."""
     names = Names(messages, events, store)
     found = []
+    counts = {}
     for key, record in store.records.items():
         if key.startswith(OTHERS):
             continue
         name = name_of_key(names, key)
+        counts[name] = counts.get(name, 0) + 1
         if isinstance(record, str):
             found.append(f"{name} = {record}")
             continue
-        fields = list(flat(names, record, ""))
-        # A record whose fields all have their default is a record nevertheless.
-        found += [f"{name} {path} = {value}" for path, value in fields] or [f"{name} = empty"]
-    return sorted(found)
+        fields = flat(names, record, "")
+        # Compressed, with timestamps in it: a byte more or less.
+        sized = "/deltalog/" in name
+        found += [f"{name} {path} = {'a size' if sized and path.endswith('.log_size') else value}"
+                  for path, value in fields]
+    # A record whose fields all have their default is a record nevertheless.
+    return sorted([*found, *(f"{name} .records = {count}" for name, count in counts.items())])
 
 
 def name_of_key(names, key):
@@ -45,6 +54,13 @@ def name_of_key(names, key):
 
 def flat(names, message, path):
     for descriptor, value in message.ListFields():
+        if descriptor.name in LEFT_OUT:
+            continue
+        if descriptor.message_type is not None and descriptor.message_type.name == "KeyValuePair":
+            for pair in value:
+                shown = "a duration" if pair.key in DURATIONS else pair.value
+                yield f"{path}.{descriptor.name}{{{pair.key}}}", shown
+            continue
         repeated = descriptor.label == descriptor.LABEL_REPEATED
         values = list(value) if repeated else [value]
         if descriptor.message_type is None:
@@ -73,6 +89,9 @@ def scalar(names, descriptor, value, at):
     if name == "logID":
         # A compound statistics file is called 1 by everybody.
         return "1" if value == 1 else "a log"
+    if name == "id":
+        # Of an import task, and nothing else refers to it.
+        return "an id"
     if name in CHANNELS:
         return names.channel(value)
     if name in IDS:
@@ -92,9 +111,9 @@ def compare(stock, ours):
 
 
 def by_place(text):
+    """Records that share a place, such as import tasks, give it all values that they have."""
     places = {}
     for line in text:
         place, _, value = line.partition(" = ")
-        # Several import tasks share a place.
-        places[place] = f"{places[place]} + {value}" if place in places else value
-    return places
+        places.setdefault(place, set()).add(value)
+    return {place: " or ".join(sorted(values)) for place, values in places.items()}
