@@ -1,4 +1,4 @@
-"""Milvus's messages as our own .proto files describe them, for Python.
+"""Milvus's and etcd's messages as our own .proto files describe them, for Python.
 
 `compile_protos` runs outside of the namespaces (it may install its compiler); `Messages` reads what
 it wrote.
@@ -11,26 +11,28 @@ import sys
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PROTOS = os.path.join(TOP, "proto", "milvus")
+PROTOS = [os.path.join(TOP, "proto", name) for name in ("milvus", "etcd")]
 FILE = "QUORATE_MILVUS_DESCRIPTORS"
 
 
 def compile_protos(path):
-    """Writes the descriptors of all files of `proto/milvus` with protoc out of grpcio-tools."""
+    """Writes the descriptors of Milvus's and etcd's files with protoc out of grpcio-tools."""
     environment = subprocess.run(
         [os.path.join(TOP, "tests", "venv"), "clients", "tests/clients/python/requirements.txt"],
         cwd=TOP, stdout=subprocess.PIPE, text=True, check=True,
     ).stdout.strip()
-    sources = sorted(name for name in os.listdir(PROTOS) if name.endswith(".proto"))
+    sources = [name for root in PROTOS for name in sorted(os.listdir(root)) if name.endswith(".proto")]
     subprocess.run(
-        [os.path.join(environment, "bin", "python"), "-m", "grpc_tools.protoc", "-I", PROTOS,
-         "--include_imports", f"--descriptor_set_out={path}", *sources],
-        cwd=PROTOS, check=True, stdout=sys.stderr,
+        [os.path.join(environment, "bin", "python"), "-m", "grpc_tools.protoc",
+         *(f"-I{root}" for root in PROTOS), "--include_imports", f"--descriptor_set_out={path}",
+         *sources],
+        cwd=TOP, check=True, stdout=sys.stderr,
     )
 
 
 class Messages:
-    """Message classes by their full name: `messages["data.SegmentInfo"]`."""
+    """Message classes by their name: `messages["data.SegmentInfo"]` is one of Milvus's,
+    `messages["etcdserverpb.RangeRequest"]` one of etcd's."""
 
     def __init__(self, path=None):
         # A pool of its own: pymilvus carries other versions of the same files.
@@ -42,7 +44,8 @@ class Messages:
             self.pool.Add(one)
 
     def __getitem__(self, name):
-        descriptor = self.pool.FindMessageTypeByName(f"milvus.proto.{name}")
+        full = name if name.startswith("etcdserverpb.") else f"milvus.proto.{name}"
+        descriptor = self.pool.FindMessageTypeByName(full)
         return message_factory.GetMessageClass(descriptor)
 
     def decode(self, name, data):

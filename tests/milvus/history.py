@@ -53,6 +53,20 @@ class History:
             assert time.monotonic() < deadline, f"watch does not come along: {self.last_words()}"
             time.sleep(0.1)
 
+    def follow(self, stopping):
+        """Every event from now on, as soon as the watch tells it, until `stopping` is set."""
+        with open(self.path, encoding="utf-8") as file:
+            file.seek(0, os.SEEK_END)
+            part = ""
+            while not stopping.is_set():
+                part += file.readline()
+                if not part.endswith("\n"):
+                    time.sleep(0.002)
+                    continue
+                for event in json.loads(part).get("Events") or []:
+                    yield event_of(event)
+                part = ""
+
     def read(self):
         events = []
         with open(self.path, encoding="utf-8") as file:

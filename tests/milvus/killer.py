@@ -1,16 +1,22 @@
 """SIGKILL for leaders, while something else goes on."""
 
+import random
 import threading
 import time
 
 
 class LeaderKiller:
-    """Kills the leader with SIGKILL `times` times, each as soon as all three are well again."""
+    """Kills the leader with SIGKILL `times` times, each when all three are well again and some seconds
+    have passed; how many is drawn from the seed."""
 
-    def __init__(self, cluster, times, down_s=2.0):
+    def __init__(self, cluster, times, down_s=2.0, seed=20241, between_s=(4.0, 4.0)):
         self.cluster = cluster
         self.times = times
         self.down_s = down_s
+        self.draw = random.Random(seed)
+        self.between_s = between_s
+        # Of the monotonic clock, for who wants to know what a kill did to his calls.
+        self.moments = []
         self.killed = 0
         self.gaps_ms = []
         self.error = None
@@ -37,7 +43,7 @@ class LeaderKiller:
             while self.killed < self.times and not self.stopping.is_set():
                 self.kill_one()
                 # Milvus's own rhythm, not a hope: spreads the kills over the steps of the run.
-                self.stopping.wait(4.0)
+                self.stopping.wait(self.draw.uniform(*self.between_s))
         except BaseException as error:
             self.error = error
 
@@ -46,6 +52,7 @@ class LeaderKiller:
         leader.kill()
         self.killed += 1
         started = time.monotonic()
+        self.moments.append(started)
         print(f"  killed the leader {leader.name} ({self.killed} of {self.times})", flush=True)
         while self.cluster.leader() is None and time.monotonic() - started < 30:
             time.sleep(0.02)

@@ -185,7 +185,7 @@ SCENARIOS = {
     "full": full,
     # Names of modules of `coordinator`.
     "coordinator": "script", "experiments": "experiments", "faults": "faults",
-    "restarts": "restarts", "garbage": "garbage",
+    "steps": "steps", "overlap": "overlap", "restarts": "restarts", "garbage": "garbage",
 }
 
 if __name__ == "__main__":

@@ -91,7 +91,6 @@ class Standalone:
         while True:
             self.check_running()
             try:
-                connections.disconnect("default")
                 self.connect("default", *(self.login or ()))
                 utility.list_collections(timeout=5)
                 return

@@ -37,7 +37,7 @@ def run(stage):
     for part in parts:
         part.end()
     said.say("collections left", utility.list_collections())
-    wait_released(stage)
+    wait_unwatched(stage, {channel for _, channel in stage.metastore().watches()})
     write_metastore(stage, "metastore-end.txt")
     stage.write("transcript.txt", said.text())
 
@@ -60,11 +60,11 @@ def wait_quiet(stage):
         time.sleep(0.5)
 
 
-def wait_released(stage):
-    """Until the channels of dropped collections have no key."""
+def wait_unwatched(stage, channels):
+    """Until these channels of dropped collections have no key."""
     deadline = time.monotonic() + QUIET_S
-    while watches := stage.metastore().watches():
-        assert time.monotonic() < deadline, f"still watched after {QUIET_S} s: {watches}"
+    while left := channels.intersection(channel for _, channel in stage.metastore().watches()):
+        assert time.monotonic() < deadline, f"still watched after {QUIET_S} s: {sorted(left)}"
         time.sleep(0.5)
 
 

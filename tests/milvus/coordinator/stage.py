@@ -2,6 +2,7 @@
 who was DataCoord and that nothing broke."""
 
 import importlib
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Stage:
 def run(options, folder, name):
     scenario = importlib.import_module(f"coordinator.{name}")
     ours = options.coordinator == "quorate"
+    # pymilvus tells of every attempt that it repeats; what it raises in the end is enough.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     started = time.monotonic()
     settings = {
         "dataCoord.enableActiveStandby": ours,
