@@ -124,7 +124,9 @@ fn make_targets(text: &str) -> Vec<String> {
 
 fn defines(makefile: &str, target: &str) -> bool {
     let numbered = |prefix: &str| {
-        target.strip_prefix(prefix).is_some_and(|n| n.chars().all(|c| c.is_ascii_digit()))
+        target
+            .strip_prefix(prefix)
+            .is_some_and(|n| n.chars().all(|c| c.is_ascii_digit() || c == '-'))
             && makefile.contains(&format!("{prefix}%"))
     };
     numbered("accept-")

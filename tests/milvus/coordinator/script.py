@@ -1,9 +1,12 @@
 """Everything that a user does, once: written down so that it can be compared with another server.
 
 Leaves `transcript.txt` (what clients were told), `metastore-full.txt` and `metastore-end.txt` (what
-DataCoord recorded, before and after the collections were dropped).
+DataCoord recorded, before and after the collections were dropped). The transcript of the small size is
+kept beside this file as stock wrote it: UPDATE_EXPECT=1 with stock's coordinator renews it.
 """
 
+import difflib
+import os
 import time
 
 from pymilvus import utility
@@ -17,6 +20,7 @@ SETTINGS = {
 }
 LOGIN = ("root", "Milvus")
 QUIET_S = 90
+EXPECTED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "transcript-small.txt")
 
 
 def run(stage):
@@ -40,6 +44,20 @@ def run(stage):
     wait_unwatched(stage, {channel for _, channel in stage.metastore().watches()})
     write_metastore(stage, "metastore-end.txt")
     stage.write("transcript.txt", said.text())
+    if stage.small:
+        check_transcript(stage, said.text())
+
+
+def check_transcript(stage, text):
+    if os.environ.get("UPDATE_EXPECT") and not stage.ours:
+        with open(EXPECTED, "w", encoding="utf-8") as file:
+            file.write(text)
+    with open(EXPECTED, encoding="utf-8") as file:
+        expected = file.read()
+    changed = difflib.unified_diff(expected.splitlines(), text.splitlines(), "stock", "now",
+                                   lineterm="", n=1)
+    assert text == expected, "\n".join(["the server answers something else:", *changed])
+    stage.say(f"all {len(text.splitlines())} lines are what stock answers")
 
 
 def wait_quiet(stage):
