@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::service::AdminService;
 use crate::config::checked::Config;
+use crate::coordinator::Coordinator;
 use crate::duty::DutyOptions;
 use crate::http::{Pages, edge};
 use crate::lease_clock::Leases;
@@ -44,7 +45,7 @@ pub(crate) fn run(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
 
 async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen(stop_with_stdin)?;
-    let listeners = Listeners::bind(&config.listen).await?;
+    let listeners = Listeners::bind(&config).await?;
     let config = Arc::new(config);
     let tasks = Tasks::new();
     let topics = PeerTopics::new();
@@ -81,12 +82,20 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
     tasks.spawn("client listener", client.serve(listeners.client, tasks.clone()));
     let http = edge::Edge::for_pages(&pages, &limits);
     tasks.spawn("http listener", http.serve(listeners.http, tasks.clone()));
+    if let (Some(coordinator), Some(listener)) = (&config.coordinator, listeners.coordinator) {
+        let settings = Arc::new(coordinator.settings.clone());
+        let coordinator =
+            Coordinator::start(node.clone(), Arc::clone(&leases), settings, tasks.stopping());
+        let edge = edge::Edge::for_coordinator(&coordinator, &pages, &limits);
+        tasks.spawn("coordinator listener", edge.serve(listener, tasks.clone()));
+    }
     info!(
         node = format_args!("{:016x}", node.id()),
         name = config.name,
         client = config.listen.client,
         peer = config.listen.peer,
         http = config.listen.http,
+        coordinator = config.coordinator.as_ref().and(config.listen.coordinator.as_deref()),
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );

@@ -26,6 +26,7 @@ pub(crate) struct Setting {
 
 const IDENTITY: &str = "Identity";
 const ADDRESSES: &str = "Addresses";
+const COORDINATOR: &str = "Coordinator";
 const TIMERS: &str = "Timers";
 const LIMITS: &str = "Limits";
 const PROCESS: &str = "Process";
@@ -58,7 +59,7 @@ settings! {
     ADDRESSES: "listen-http" "HOST:PORT" Some("127.0.0.1:2381"),
         "Health, metrics and debug pages over HTTP";
     ADDRESSES: "listen-coordinator" "HOST:PORT" None,
-        "The Milvus coordinator API [default: not served]";
+        "The Milvus coordinator API, served with --coordinator [default then: 127.0.0.1:13333]";
     ADDRESSES: "advertise-client" "HOST:PORT" None,
         "Address under which others reach --listen-client [default: the same]";
     ADDRESSES: "advertise-peer" "HOST:PORT" None,
@@ -67,6 +68,11 @@ settings! {
         "Address under which others reach --listen-http [default: the same]";
     ADDRESSES: "advertise-coordinator" "HOST:PORT" None,
         "Address under which others reach --listen-coordinator [default: the same]";
+    COORDINATOR: "coordinator" "ROLE" None,
+        "datacoord: this node may lead Milvus's data plane in the place of its DataCoord \
+         [default: none, a plain etcd]";
+    COORDINATOR: "milvus-config" "FILE" None,
+        "Milvus's own milvus.yaml, for the keys that concern the coordinator";
     TIMERS: "heartbeat-interval" "TIME" Some("50ms"),
         "Pause between two heartbeats of a leader; above the worst usual fsync of the disk";
     TIMERS: "election-timeout-min" "TIME" Some("250ms"),
@@ -152,6 +158,8 @@ pub(crate) enum ConfigError {
     UnknownKey { path: PathBuf, line: usize, key: String, meant: Option<&'static str> },
     #[error("{}:{line}: `{key}` is {found}: write it as text, a whole number or a list of texts", path.display())]
     NotAValue { path: PathBuf, line: usize, key: String, found: &'static str },
+    #[error("{0}")]
+    Milvus(String),
     #[error("{name} is not set: {hint}")]
     Missing { name: &'static str, hint: String },
     #[error("{name} = `{given}` ({origin}): {reason}")]

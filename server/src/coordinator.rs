@@ -5,9 +5,11 @@
 //! whoever holds it may act as the leader, and everything in it is rebuilt by looking.
 
 pub(crate) mod clients;
+pub(crate) mod counts;
 pub(crate) mod failure;
 pub(crate) mod ids;
 pub(crate) mod lead;
+pub(crate) mod milvus_yaml;
 pub(crate) mod observed;
 pub(crate) mod presence;
 pub(crate) mod records;
@@ -28,11 +30,15 @@ pub(crate) use failure::{Code, Failure};
 pub(crate) use lead::Lead;
 use settings::CoordinatorSettings;
 
+use crate::lease_clock::Leases;
+
 /// Shared by the services, on every node that has the role switched on.
 pub(crate) struct Coordinator {
     pub(crate) node: Node,
     pub(crate) settings: Arc<CoordinatorSettings>,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) clients: clients::Clients,
+    pub(crate) counts: counts::Counts,
     /// Present while this node leads and can serve.
     lead: watch::Sender<Option<Arc<Lead>>>,
 }
@@ -41,12 +47,19 @@ impl Coordinator {
     /// Starts what leads and follows in the background; it ends with `stop`.
     pub(crate) fn start(
         node: Node,
+        leases: Arc<Leases>,
         settings: Arc<CoordinatorSettings>,
         stop: CancellationToken,
     ) -> Arc<Coordinator> {
-        let clients = clients::Clients::new(Arc::clone(&settings));
-        let coordinator =
-            Arc::new(Coordinator { node, settings, clients, lead: watch::Sender::new(None) });
+        let clients = clients::Clients::start(node.clone(), &settings, stop.clone());
+        let coordinator = Arc::new(Coordinator {
+            node,
+            settings,
+            leases,
+            clients,
+            counts: counts::Counts::default(),
+            lead: watch::Sender::new(None),
+        });
         driver::spawn(Arc::clone(&coordinator), stop);
         coordinator
     }

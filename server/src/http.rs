@@ -53,6 +53,26 @@ impl Pages {
             .with_state(Arc::clone(self))
     }
 
+    /// For a port that serves gRPC: what is neither gRPC nor a probe is told where pages are.
+    fn elsewhere(&self) -> Router {
+        let pages = self.config.advertise.http.clone();
+        Router::new().fallback(move |headers: http::HeaderMap| {
+            let is_grpc = headers
+                .get(http::header::CONTENT_TYPE)
+                .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+            let answer = if is_grpc {
+                tonic::Status::unimplemented("no such method").into_http()
+            } else {
+                let text = format!("this port serves gRPC; pages are at http://{pages}/\n");
+                let body = tonic::body::Body::new(axum::body::Body::from(text));
+                let mut answer = http::Response::new(body);
+                *answer.status_mut() = http::StatusCode::NOT_FOUND;
+                answer
+            };
+            std::future::ready(answer.map(axum::body::Body::new))
+        })
+    }
+
     /// Everything, for the HTTP port.
     fn all(self: &Arc<Self>) -> Router {
         let debug = Router::new()

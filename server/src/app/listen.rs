@@ -4,22 +4,30 @@ use std::io;
 
 use tokio::net::TcpListener;
 
-use crate::config::checked::Addresses;
+use crate::config::checked::Config;
 
 pub(super) struct Listeners {
     pub(super) client: TcpListener,
     pub(super) peer: TcpListener,
     pub(super) http: TcpListener,
+    /// Present where the coordinator API is served.
+    pub(super) coordinator: Option<TcpListener>,
 }
 
 impl Listeners {
     /// # Errors
     /// An address cannot be bound; the message names the setting, the reason and who has it.
-    pub(super) async fn bind(addresses: &Addresses) -> anyhow::Result<Listeners> {
+    pub(super) async fn bind(config: &Config) -> anyhow::Result<Listeners> {
+        let addresses = &config.listen;
+        let coordinator = match (&config.coordinator, &addresses.coordinator) {
+            (Some(_), Some(address)) => Some(bind("listen-coordinator", address).await?),
+            (Some(_) | None, _) => None,
+        };
         Ok(Listeners {
             client: bind("listen-client", &addresses.client).await?,
             peer: bind("listen-peer", &addresses.peer).await?,
             http: bind("listen-http", &addresses.http).await?,
+            coordinator,
         })
     }
 }

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::checked::{Config, LogFormat};
 use crate::config::{File, Raw, SETTINGS, Setting, load};
+use crate::coordinator::milvus_yaml::Line;
 
 use super::{Ending, output};
 
@@ -20,7 +21,10 @@ One node, for trying things out:
 One of three, the same on each machine but for the name and the addresses:
   quorate serve --name n1 --data-dir /var/lib/quorate \\
     --listen-client 10.0.0.1:2379 --listen-peer 10.0.0.1:2380 --listen-http 10.0.0.1:2381 \\
-    --initial-cluster n1=10.0.0.1:2380,n2=10.0.0.2:2380,n3=10.0.0.3:2380";
+    --initial-cluster n1=10.0.0.1:2380,n2=10.0.0.2:2380,n3=10.0.0.3:2380
+
+With Milvus's DataCoord replaced, add on each of them:
+    --coordinator datacoord --listen-coordinator 10.0.0.1:13333 --milvus-config milvus.yaml";
 
 /// Made from the table of settings, so that no flag can lack its key or its variable.
 #[derive(Debug)]
@@ -108,6 +112,13 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Ending> {
     Ok(Ending::Good)
 }
 
+/// What was taken of Milvus's configuration, and what has no meaning here.
+fn milvus_keys(lines: &[Line]) -> String {
+    let rows =
+        lines.iter().map(|line| vec![line.key.clone(), line.value.clone(), line.fate.to_string()]);
+    output::table(&["key of Milvus", "value", "here"], &[], rows.collect())
+}
+
 /// People read a table once at the start; machines get the same as one log record.
 fn show_effective(config: &Config, raw: &Raw) {
     match config.log_format {
@@ -117,8 +128,17 @@ fn show_effective(config: &Config, raw: &Raw) {
                 .iter()
                 .map(|line| vec![line.name.to_owned(), line.value.clone(), line.source.clone()]);
             output::note(&output::table(&["setting", "value", "source"], &[], rows.collect()));
+            if let Some(coordinator) = &config.coordinator
+                && !coordinator.milvus.is_empty()
+            {
+                output::note(&milvus_keys(&coordinator.milvus));
+            }
         }
         LogFormat::Json => {
+            for line in config.coordinator.iter().flat_map(|coordinator| &coordinator.milvus) {
+                let fate = line.fate.to_string();
+                tracing::info!(key = line.key, value = line.value, fate, "key of Milvus");
+            }
             let settings = serde_json::to_string(&config.effective).unwrap_or_default();
             tracing::info!(settings, "effective configuration");
         }

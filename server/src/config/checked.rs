@@ -6,10 +6,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{ConfigError, Given, Raw, Source, variable};
+use crate::coordinator::milvus_yaml::{self, Line, Values};
+use crate::coordinator::settings::CoordinatorSettings;
 pub(crate) use parse::{cluster, host_port, parse_size, parse_time, show_size};
 use parse::{
-    count, directory, listen_address, log_format, log_level, member_name, size_bytes, time_span,
+    count, directory, existing_file, listen_address, log_format, log_level, member_name, role,
+    size_bytes, time_span,
 };
+
+/// Where Milvus's own DataCoord listens by default.
+const LISTEN_COORDINATOR: &str = "127.0.0.1:13333";
 
 /// Bounds of single settings. Relations between two are checked in [`Config::check`].
 mod bound {
@@ -47,6 +53,14 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// What this node brings to the coordinator's role.
+#[derive(Clone, Debug)]
+pub(crate) struct CoordinatorConfig {
+    pub(crate) settings: CoordinatorSettings,
+    /// What became of each key of Milvus.
+    pub(crate) milvus: Vec<Line>,
+}
+
 /// What `serve` runs with.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -56,6 +70,8 @@ pub(crate) struct Config {
     pub(crate) initial_cluster: Vec<(String, String)>,
     pub(crate) listen: Addresses,
     pub(crate) advertise: Addresses,
+    /// `None`: this node has no part in the coordinator's role.
+    pub(crate) coordinator: Option<CoordinatorConfig>,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout_min: Duration,
     pub(crate) election_timeout_max: Duration,
@@ -91,11 +107,12 @@ impl Config {
             reader.need("data-dir", "say where the node may keep its data, --data-dir DIR")?;
         let data_dir = reader.parse("data-dir", &data_dir, directory)?;
 
+        let has_role = reader.optional("coordinator", role)?.is_some();
         let listen = Addresses {
             client: reader.required("listen-client", listen_address)?,
             peer: reader.required("listen-peer", listen_address)?,
             http: reader.required("listen-http", listen_address)?,
-            coordinator: reader.optional("listen-coordinator", listen_address)?,
+            coordinator: reader.listen_coordinator(has_role)?,
         };
         reject_shared_addresses(raw, &listen)?;
         let advertise = Addresses {
@@ -110,6 +127,10 @@ impl Config {
                 )?),
                 None => reader.optional("advertise-coordinator", host_port)?,
             },
+        };
+        let coordinator = match has_role {
+            true => Some(reader.coordinator(advertise.coordinator.as_deref())?),
+            false => None,
         };
         let initial_cluster = match reader.optional("initial-cluster", cluster)? {
             Some(members) => {
@@ -129,6 +150,7 @@ impl Config {
             initial_cluster,
             listen,
             advertise,
+            coordinator,
             heartbeat_interval: reader
                 .required("heartbeat-interval", time_span(bound::HEARTBEAT))?,
             election_timeout_min: reader
@@ -199,6 +221,35 @@ impl Reader<'_> {
     ) -> Result<T, ConfigError> {
         let given = self.need(name, "it has a default")?;
         self.parse(name, &given, parse)
+    }
+
+    /// The coordinator API needs an address where the role is on, and none elsewhere.
+    fn listen_coordinator(&mut self, has_role: bool) -> Result<Option<String>, ConfigError> {
+        const NAME: &str = "listen-coordinator";
+        let given = self.optional(NAME, listen_address)?;
+        if given.is_none() && has_role {
+            self.note(NAME, LISTEN_COORDINATOR.to_owned(), &Source::Default);
+            return Ok(Some(LISTEN_COORDINATOR.to_owned()));
+        }
+        Ok(given)
+    }
+
+    /// Our own file wins over Milvus's, key by key.
+    fn coordinator(&mut self, address: Option<&str>) -> Result<CoordinatorConfig, ConfigError> {
+        let mut values = Values::new();
+        if let Some(path) = self.optional("milvus-config", existing_file)? {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| ConfigError::Unreadable { path: path.clone(), error })?;
+            let file = path.display().to_string();
+            values = milvus_yaml::parse(&file, &text).map_err(ConfigError::Milvus)?;
+        }
+        for (key, value) in &self.raw.milvus {
+            values.retain(|known, _| !known.eq_ignore_ascii_case(key));
+            values.insert(key.clone(), value.clone());
+        }
+        let (mut settings, milvus) = milvus_yaml::settings(&values).map_err(ConfigError::Milvus)?;
+        address.unwrap_or(LISTEN_COORDINATOR).clone_into(&mut settings.address);
+        Ok(CoordinatorConfig { settings, milvus })
     }
 
     fn advertised(

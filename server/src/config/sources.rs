@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{ConfigError, Given, SETTINGS, Source, setting, variable};
+use crate::coordinator::milvus_yaml::{SECTIONS, Value, Values};
 
 /// How alike a wrong name must be to a right one to be offered in its place.
 const LIKENESS_MIN: f64 = 0.8;
@@ -12,6 +13,8 @@ const LIKENESS_MIN: f64 = 0.8;
 #[derive(Debug, Default)]
 pub(crate) struct Raw {
     values: BTreeMap<&'static str, Given>,
+    /// Keys of Milvus that stand in the file as tables.
+    pub(crate) milvus: Values,
     /// What a person should know though it does not stop the start.
     pub(crate) warnings: Vec<String>,
 }
@@ -95,6 +98,13 @@ fn take_file(raw: &mut Raw, file: &File) -> Result<(), ConfigError> {
     for (key, value) in table {
         let line = file.line_of(&key);
         let path = file.path.clone();
+        if SECTIONS.contains(&key.as_str())
+            && let toml::Value::Table(section) = value
+        {
+            let origin = format!("{}:{line}", path.display());
+            take_section(&mut raw.milvus, &key, section, &origin)?;
+            continue;
+        }
         let Some(setting) = setting(&key) else {
             let meant = alike(&key, SETTINGS.iter().map(|s| s.name.to_owned()))
                 .and_then(|name| super::setting(&name))
@@ -106,6 +116,30 @@ fn take_file(raw: &mut Raw, file: &File) -> Result<(), ConfigError> {
             Err(found) => return Err(ConfigError::NotAValue { path, line, key, found }),
         };
         raw.offer(setting.name, Given { text, source: Source::File { path, line } });
+    }
+    Ok(())
+}
+
+/// Tables of Milvus's names, such as `[dataCoord.segment]`.
+fn take_section(
+    values: &mut Values,
+    prefix: &str,
+    section: toml::Table,
+    origin: &str,
+) -> Result<(), ConfigError> {
+    for (name, value) in section {
+        let key = format!("{prefix}.{name}");
+        let text = match value {
+            toml::Value::Table(section) => {
+                take_section(values, &key, section, origin)?;
+                continue;
+            }
+            toml::Value::Boolean(truth) => truth.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            other => text_of(other)
+                .map_err(|found| ConfigError::Milvus(format!("{origin}: {key} is {found}")))?,
+        };
+        values.insert(key, Value { text, origin: origin.to_owned() });
     }
     Ok(())
 }

@@ -15,6 +15,9 @@ use super::wakes::Wakes;
 use super::{Coordinator, Failure, Lead, duty, presence};
 use crate::tasks;
 
+/// Pause after something went wrong in a take-over.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Work of the coordinator that looks, decides and acts, again and again. A round sees the state as
 /// it is: nothing is handed to it, so a new leader needs nothing from the old one.
 pub(crate) trait Duty: Send + 'static {
@@ -51,27 +54,61 @@ pub(super) fn spawn(coordinator: Arc<Coordinator>, stop: CancellationToken) {
     });
 }
 
-/// Serves one tenure, as long as it lives.
+/// Serves one tenure, as long as it lives and the role is on.
 async fn reign(coordinator: &Arc<Coordinator>, tenure: &Tenure) {
+    loop {
+        let span = Span::within(tenure);
+        let lead = prepare(coordinator, &span.tenure);
+        if let Err(error) = presence::wait_for_role(&lead).await {
+            tracing::warn!(%error, "the coordinator's role waits");
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        lead.observed.take_over(&lead);
+        coordinator.lead.send_replace(Some(Arc::clone(&lead)));
+        coordinator.counts.took_over();
+        tracing::info!(server = lead.server.0, term = tenure.term, "this node is the coordinator");
+        duty::start(&lead);
+        // Last: whoever finds the session must be served.
+        presence::hold_sessions(&lead).await;
+        tracing::warn!("the coordinator's role was switched off");
+        coordinator.lead.send_replace(None);
+    }
+}
+
+/// Starts what a tenure needs in the background; nothing here waits for anybody.
+fn prepare(coordinator: &Arc<Coordinator>, tenure: &Tenure) -> Arc<Lead> {
     let server = presence::server_id(tenure);
     let wakes = Arc::new(Wakes::default());
     let follow = Arc::clone(&wakes).follow(coordinator.node.clone(), tenure.cancel.clone());
     tasks::spawn("coordinator-wakes", follow);
-    let lead = Arc::new(Lead {
+    coordinator.clients.call_as(server);
+    Arc::new(Lead {
         coordinator: Arc::clone(coordinator),
         tenure: tenure.clone(),
         server,
-        ids: Ids::start(coordinator, tenure),
-        tso: Tso::start(coordinator, tenure),
+        ids: Ids::start(coordinator.clients.clone(), tenure.cancel.clone()),
+        tso: Tso::start(coordinator.clients.clone(), tenure.cancel.clone()),
         observed: Observed::default(),
         wakes,
-    });
-    presence::switch_on(&lead).await;
-    lead.observed.take_over(&lead);
-    coordinator.lead.send_replace(Some(Arc::clone(&lead)));
-    duty::start(&lead);
-    // Last: whoever finds the session must be served.
-    presence::hold_sessions(&lead).await;
+    })
+}
+
+/// The part of a tenure in which the role is on; what began in it ends when this is dropped.
+struct Span {
+    tenure: Tenure,
+}
+
+impl Span {
+    fn within(tenure: &Tenure) -> Span {
+        Span { tenure: Tenure { cancel: tenure.cancel.child_token(), ..tenure.clone() } }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        self.tenure.cancel.cancel();
+    }
 }
 
 /// Runs a duty for as long as the tenure lives.

@@ -38,6 +38,12 @@ pub(crate) struct CoordinatorSettings {
     pub(crate) address: String,
     /// `msgChannel.chanNamePrefix.cluster`; also the cluster id of index jobs.
     pub(crate) cluster: String,
+    /// `etcd.rootPath`, where the operator gave it. The replicated setting wins once the role is on.
+    pub(crate) root_path: Option<String>,
+    /// Names of message channels that old callers ask for, without the cluster.
+    pub(crate) time_tick_channel: String,
+    pub(crate) statistics_channel: String,
+    pub(crate) segment_info_channel: String,
     pub(crate) session_ttl: Duration,
     pub(crate) storage: Storage,
 
@@ -101,6 +107,10 @@ impl Default for CoordinatorSettings {
         CoordinatorSettings {
             address: "127.0.0.1:13333".to_owned(),
             cluster: "by-dev".to_owned(),
+            root_path: None,
+            time_tick_channel: "datacoord-timetick-channel".to_owned(),
+            statistics_channel: "datacoord-statistics-channel".to_owned(),
+            segment_info_channel: "segment-info-channel".to_owned(),
             session_ttl: s(30),
             storage: Storage::Local { path: "/var/lib/milvus/data".to_owned() },
             segment_max_size_mb: 512,

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Default)]
 pub(crate) struct Wakes {
     sleepers: Mutex<BTreeMap<Area, Vec<Arc<Notify>>>>,
+    settings: Mutex<Vec<Arc<Notify>>>,
 }
 
 impl Wakes {
@@ -24,6 +25,17 @@ impl Wakes {
             sleepers.entry(*area).or_default().push(Arc::clone(&notify));
         }
         notify
+    }
+
+    /// Woken by a change of the replicated settings.
+    pub(crate) fn on_settings(&self) -> Arc<Notify> {
+        let notify = Arc::new(Notify::new());
+        self.settings.lock().push(Arc::clone(&notify));
+        notify
+    }
+
+    fn wake_for_settings(&self) {
+        self.settings.lock().iter().for_each(|notify| notify.notify_one());
     }
 
     fn wake(&self, areas: impl IntoIterator<Item = Area>) {
@@ -45,8 +57,14 @@ impl Wakes {
                 () = stop.cancelled() => return,
             };
             match event.as_deref() {
-                Ok(AppliedEvent::Applied(applied)) => self.wake(applied.touched.areas.clone()),
+                Ok(AppliedEvent::Applied(applied)) => {
+                    if applied.touched.settings {
+                        self.wake_for_settings();
+                    }
+                    self.wake(applied.touched.areas.iter().copied());
+                }
                 Ok(AppliedEvent::Reset { .. }) | Err(RecvError::Lagged { .. }) => {
+                    self.wake_for_settings();
                     self.wake(Area::ALL);
                 }
                 Err(RecvError::Closed) => return,

@@ -18,7 +18,9 @@ use tower::Service;
 use tracing::{debug, warn};
 
 use crate::admin::service::AdminService;
+use crate::coordinator::Coordinator;
 use crate::metrics::Calls;
+use crate::rpc::datacoord::{self, AdmissionLayer};
 use crate::rpc::etcd::{Etcd, EtcdLimits, Gate, KV_PREFIX, KvService};
 use crate::tasks::Tasks;
 
@@ -35,6 +37,10 @@ const RESET_STREAMS_MAX: usize = 1 << 16;
 
 /// After the system refused a connection for want of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// As Milvus's own servers ping their clients.
+const MILVUS_PING_EVERY: Duration = Duration::from_secs(60);
+const MILVUS_PING_WITHIN: Duration = Duration::from_secs(10);
 
 /// What answers on a port.
 pub(crate) struct Edge {
@@ -58,6 +64,26 @@ impl Edge {
         let router = routes.prepare().into_axum_router().merge(pages.probes());
         let calls = Arc::clone(&pages.calls);
         Edge { kv: Some(etcd.kv()), router, calls, protocol: protocol(limits) }
+    }
+
+    /// Milvus's coordinator API, and the probes for whoever looks there.
+    pub(crate) fn for_coordinator(
+        coordinator: &Arc<Coordinator>,
+        pages: &Arc<Pages>,
+        limits: &EtcdLimits,
+    ) -> Edge {
+        let router = datacoord::routes(coordinator)
+            .prepare()
+            .into_axum_router()
+            .merge(pages.probes())
+            .fallback_service(pages.elsewhere())
+            .layer(AdmissionLayer::new(Arc::clone(coordinator)));
+        let mut protocol = protocol(limits);
+        protocol
+            .http2()
+            .keep_alive_interval(MILVUS_PING_EVERY)
+            .keep_alive_timeout(MILVUS_PING_WITHIN);
+        Edge { kv: None, router, calls: Arc::clone(&pages.calls), protocol }
     }
 
     pub(crate) fn for_pages(pages: &Arc<Pages>, limits: &EtcdLimits) -> Edge {

@@ -4,6 +4,7 @@
 //! `service` lists the methods; each area has a module of functions that take the lead and a
 //! request. Wire types stop here.
 
+mod admission;
 mod answer;
 mod channels;
 mod compaction;
@@ -22,6 +23,8 @@ use proto::milvus::data::data_coord_server::DataCoordServer;
 use proto::milvus::index::index_coord_server::IndexCoordServer;
 
 use crate::coordinator::Coordinator;
+
+pub(crate) use admission::AdmissionLayer;
 
 /// Milvus sends and expects messages up to this size.
 const MESSAGE_BYTES_MAX: usize = 512 << 20;

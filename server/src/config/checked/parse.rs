@@ -42,6 +42,19 @@ pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+pub(super) fn existing_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_file() { Ok(path) } else { Err("no such file; give the path of one".to_owned()) }
+}
+
+/// The only part of Milvus that a node can take over so far.
+pub(super) fn role(text: &str) -> Result<(), String> {
+    match text {
+        "datacoord" => Ok(()),
+        _ => Err("the only role is datacoord; leave it out for none".to_owned()),
+    }
+}
+
 /// HOST:PORT that others can connect to.
 pub(crate) fn host_port(text: &str) -> Result<String, String> {
     let (host, port) = split(text)?;

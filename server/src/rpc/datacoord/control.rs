@@ -2,13 +2,31 @@
 
 use std::sync::Arc;
 
-use proto::milvus::{data, internal, milvus};
+use proto::milvus::{common, data, internal, milvus};
 
+use crate::coordinator::failure::success;
 use crate::coordinator::{Code, Coordinator, Failure, Lead};
 
+/// Stands for a process that has no id yet.
+const NO_SERVER: i64 = -1;
+
 /// Answered by every node, whether it leads or not.
-pub(super) fn component_states(_coordinator: &Coordinator) -> milvus::ComponentStates {
-    milvus::ComponentStates::default()
+pub(super) fn component_states(coordinator: &Coordinator) -> milvus::ComponentStates {
+    let (node_id, state) = match coordinator.lead() {
+        Ok(lead) => (lead.server.0, common::StateCode::Healthy),
+        Err(_) => (NO_SERVER, common::StateCode::StandBy),
+    };
+    let state = milvus::ComponentInfo {
+        node_id,
+        role: "datacoord".to_owned(),
+        state_code: state.into(),
+        extra_info: Vec::new(),
+    };
+    milvus::ComponentStates {
+        state: Some(state),
+        subcomponent_states: Vec::new(),
+        status: Some(success()),
+    }
 }
 
 #[allow(clippy::unused_async, reason = "to be filled in")]
