@@ -24,6 +24,7 @@ TOMBSTONE = b"\xe2\x9b\xbc"
 
 GROWING, SEALED, FLUSHED, FLUSHING, DROPPED, IMPORTING = 2, 3, 4, 5, 6, 7
 INDEX_FINISHED = 3
+WATCH_SUCCESS = 3
 
 
 def decode(messages, key, value):

@@ -3,6 +3,8 @@
 import os
 from collections import defaultdict
 
+from coordinator.metastore import INDEX_FINISHED
+
 LOGS = ("insert_log", "stats_log", "delta_log")
 INDEX = "index_files"
 
@@ -46,7 +48,7 @@ def log_id(log):
 
 
 def index_paths(index):
-    if index.state != 3 or index.deleted:
+    if index.state != INDEX_FINISHED or index.deleted:
         return
     place = f"{INDEX}/{index.buildID}/{index.index_version}/{index.partitionID}/{index.segmentID}"
     for key in index.index_file_keys:

@@ -12,6 +12,7 @@ import time
 from pymilvus import utility
 
 from coordinator import access, imports, invariants, normalise, texts, transcript, wide
+from coordinator.metastore import INDEX_FINISHED, WATCH_SUCCESS
 
 SETTINGS = {
     "common.security.authorizationEnabled": True,
@@ -69,9 +70,10 @@ def wait_quiet(stage):
         busy = [segment.info.ID for segment in store.segments.values()
                 if segment.info.state not in invariants.DONE]
         busy += [index.buildID for index in store.segment_indexes
-                 if index.state != 3 and not index.deleted and store.segments[index.segmentID].healthy]
-        # WatchSuccess.
-        busy += [key for key, watch in store.below("channelwatch/").items() if watch.state != 3]
+                 if index.state != INDEX_FINISHED and not index.deleted
+                 and index.segmentID in store.segments and store.segments[index.segmentID].healthy]
+        busy += [key for key, watch in store.below("channelwatch/").items()
+                 if watch.state != WATCH_SUCCESS]
         if not busy:
             return
         assert time.monotonic() < deadline, f"still under way after {QUIET_S} s: {busy}"
