@@ -36,9 +36,7 @@ class Node:
                 "--initial-cluster", ",".join(f"{n}=127.0.0.1:{p + 1}" for n, p in initial_cluster),
             ]
             if milvus_config:
-                self.argv += ["--coordinator", "datacoord",
-                              "--listen-coordinator", self.coordinator,
-                              "--milvus-config", milvus_config]
+                self.take_role(milvus_config)
         else:
             assert not milvus_config, "etcd is no coordinator"
             self.argv = [
@@ -52,6 +50,11 @@ class Node:
                 "--initial-cluster-state", "new",
             ]
         self.process = None
+
+    def take_role(self, milvus_config):
+        """From its next start on."""
+        self.argv += ["--coordinator", "datacoord", "--listen-coordinator", self.coordinator,
+                      "--milvus-config", milvus_config]
 
     def start(self):
         with open(self.log_path, "ab") as log:
@@ -86,17 +89,26 @@ class Cluster:
         if self.coordinates:
             self.wait_coordinator()
 
+    def take_role(self, milvus_config):
+        """Starts all nodes again, as coordinators of Milvus; whoever was it before is overwritten."""
+        self.kill_all()
+        self.coordinates = True
+        for node in self.nodes:
+            node.take_role(milvus_config)
+            node.start()
+        self.wait_healthy()
+        self.wait_coordinator()
+
     def wait_coordinator(self):
         """Until our session is there: a Milvus that starts earlier takes the role itself."""
         deadline = time.monotonic() + READY_S
         while True:
             session = self.coordinator_session()
-            if session is not None:
-                assert session["Address"] in self.coordinators(), session
+            if session is not None and session["Address"] in self.coordinators():
                 return
             for node in self.nodes:
                 node.check_alive()
-            assert time.monotonic() < deadline, f"no coordinator session within {READY_S} s"
+            assert time.monotonic() < deadline, f"DataCoord is {session} after {READY_S} s"
             time.sleep(0.1)
 
     def coordinators(self):

@@ -186,7 +186,7 @@ SCENARIOS = {
     # Names of modules of `coordinator`.
     "coordinator": "script", "experiments": "experiments", "faults": "faults",
     "steps": "steps", "overlap": "overlap", "restarts": "restarts", "garbage": "garbage",
-    "demo": "demo",
+    "handover": "handover", "demo": "demo",
 }
 
 if __name__ == "__main__":

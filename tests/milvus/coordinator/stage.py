@@ -68,7 +68,9 @@ def run(options, folder, name):
     }
     milvus = Standalone(os.path.join(folder, "milvus"), Cluster.endpoints, settings,
                         getattr(scenario, "LOGIN", None))
-    cluster = Cluster(options.kind, options.binary, folder, milvus.config_path if ours else None)
+    from_the_start = ours and not getattr(scenario, "STARTS_WITH_STOCK", False)
+    cluster = Cluster(options.kind, options.binary, folder,
+                      milvus.config_path if from_the_start else None)
     messages = Messages()
     history = History(cluster, folder)
     stage = Stage(options, folder, cluster, milvus, messages, history, Calls())
@@ -80,7 +82,7 @@ def run(options, folder, name):
         milvus.start()
         print(f"milvus is ready after {time.monotonic() - started:.1f} s", flush=True)
         scenario.run(stage)
-        check_end(stage)
+        check_end(stage, standby_all_along=from_the_start)
     finally:
         print(stage.calls.report(), flush=True)
         history.stop()
@@ -91,13 +93,12 @@ def run(options, folder, name):
           f" passed in {took:.0f} s", flush=True)
 
 
-def check_end(stage):
+def check_end(stage, standby_all_along):
     stage.milvus.check_alive()
     for node in stage.cluster.nodes:
         node.check_alive()
-    events = stage.history.events()
-    if stage.ours:
-        tenures = standby.check(events, stage.cluster.coordinators())
+    if standby_all_along:
+        tenures = standby.check(stage.history.events(), stage.cluster.coordinators())
         standby.check_built_in(stage.messages, stage.milvus.log_lines())
         stage.say(f"the built-in DataCoord stayed in standby through {tenures} tenures of ours")
     if stage.options.kind == "quorate":

@@ -1,0 +1,102 @@
+"""From stock's DataCoord to ours and back. Stock leaves growing and sealed segments and a compaction
+under way; ours hands over with rows unflushed. Nothing is lost either way.
+
+With stock's coordinator the same happens without a change of roles: Milvus is killed and started.
+"""
+
+import subprocess
+import threading
+import time
+
+from pymilvus import utility
+
+from coordinator import invariants, script
+from coordinator.invariants import Rows
+from coordinator.ledger import Ledger
+from coordinator.metastore import GROWING, SEALED
+from coordinator.standby import BUILT_IN
+from coordinator.triggers import Trigger, segment_in
+
+SETTINGS = {
+    "dataCoord.compaction.check.interval": 10,
+    "dataCoord.compaction.enableAutoCompaction": False,
+    "common.session.ttl": 10,
+}
+STARTS_WITH_STOCK = True
+WAIT_S = 120
+
+
+def run(stage):
+    compacted, sealed = Ledger(stage, "compacted"), Ledger(stage, "sealed")
+    flush = leave_unfinished(stage, compacted, sealed)
+    if stage.ours:
+        stage.cluster.take_role(stage.milvus.config_path)
+    started = time.monotonic()
+    stage.milvus.start()
+    stage.say(f"Milvus is ready {time.monotonic() - started:.1f} s after its restart, its DataCoord is"
+              f" {stage.cluster.coordinator_session()['Address']}")
+    # pymilvus goes on with it when the server is back.
+    flush.join(timeout=WAIT_S)
+    assert not flush.is_alive(), "the flush does not return"
+    for ledger in (compacted, sealed):
+        ledger.check_calls()
+        ledger.check_rows()
+    check(stage, compacted, sealed)
+    for ledger in (compacted, sealed):
+        ledger.insert(500)
+        ledger.delete(50)
+    if stage.ours:
+        hand_over(stage)
+    for ledger in (compacted, sealed):
+        ledger.insert(500)
+        ledger.delete(50)
+        ledger.check_rows()
+    check(stage, compacted, sealed)
+
+
+def leave_unfinished(stage, compacted, sealed):
+    """And kill Milvus; returns the flush that it did not survive."""
+    stage.calls("create_index", compacted.collection.create_index, "vector",
+                {"index_type": "HNSW", "metric_type": "L2", "params": {"M": 8, "efConstruction": 64}})
+    for _ in range(4):
+        compacted.insert(500)
+        compacted.delete(50)
+        compacted.flush()
+    compacted.insert(500)
+    sealed.insert(500)
+    sealed.flush()
+    sealed.insert(500)
+    sealed.delete(50)
+    stage.calls("wait_index", utility.wait_for_index_building_complete, compacted.name,
+                timeout=WAIT_S)
+    compacted.collection.compact()
+    with Trigger(stage, segment_in(SEALED), stage.milvus.kill) as trigger:
+        flush = threading.Thread(target=sealed.flush)
+        flush.start()
+        trigger.wait(WAIT_S)
+    states = [segment.info.state for segment in stage.metastore().segments.values()]
+    stage.say(f"killed Milvus with {states.count(GROWING)} growing and {states.count(SEALED)} sealed"
+              " segments and a compaction under way")
+    assert states.count(GROWING) and states.count(SEALED), states
+    return flush
+
+
+def check(stage, *ledgers):
+    script.wait_quiet(stage)
+    invariants.check_all(
+        stage, {ledger.name: Rows(len(ledger.live), ledger.inserted) for ledger in ledgers})
+
+
+def hand_over(stage):
+    """The role goes off on all nodes, and the built-in DataCoord steps in."""
+    binary = stage.options.binary
+    done = subprocess.run(
+        [binary, "coordinator", "hand-over", "--endpoints", stage.cluster.endpoints],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert done.returncode == 0, f"hand-over: {done.stdout}{done.stderr}"
+    stage.say(f"handed over: {done.stdout.strip()}")
+    deadline = time.monotonic() + WAIT_S
+    while (session := stage.cluster.coordinator_session()) is None or session["Address"] != BUILT_IN:
+        assert time.monotonic() < deadline, f"the built-in DataCoord does not step in: {session}"
+        time.sleep(0.1)
+    stage.say(f"Milvus's DataCoord is {session['Address']}")
