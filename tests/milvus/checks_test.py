@@ -28,7 +28,7 @@ class Checks(unittest.TestCase):
         return info.SerializeToString()
 
     def history(self, *events):
-        """The violations in a history; each event is a key and a value, at a revision of its own."""
+        """The violations in a history: keys and values, each at a revision of its own."""
         numbered = [Event(revision, key, value) for revision, (key, value) in enumerate(events, 1)]
         return [text.split(":")[0] for text in invariants.of_history(self.messages, numbered)]
 
@@ -36,7 +36,8 @@ class Checks(unittest.TestCase):
         return Metastore(self.messages, rows)
 
     def test_a_dropped_segment_stays_dropped(self):
-        growing, flushed, dropped = (self.segment(state=state) for state in (GROWING, FLUSHED, DROPPED))
+        growing, flushed, dropped = (
+            self.segment(state=state) for state in (GROWING, FLUSHED, DROPPED))
         life = [(SEGMENT, growing), (SEGMENT, flushed), (SEGMENT, dropped), (SEGMENT, None)]
         self.assertEqual(self.history(*life), [])
         self.assertEqual(self.history(*life[:3], (SEGMENT, flushed)), ["5"])
@@ -97,7 +98,8 @@ class Checks(unittest.TestCase):
 
     def test_a_stranger_as_datacoord_is_noticed(self):
         def session(address):
-            return Event(1, standby.SESSION, json.dumps({"Address": address, "ServerID": 1}).encode())
+            value = json.dumps({"Address": address, "ServerID": 1})
+            return Event(1, standby.SESSION, value.encode())
         ours = session("127.0.0.1:2382")
         self.assertEqual(standby.check([ours, ours], {"127.0.0.1:2382"}), 1)
         for broken in ([], [session("127.0.0.1:13333")], [ours, Event(2, standby.SESSION, None)]):
@@ -117,9 +119,9 @@ class Checks(unittest.TestCase):
 
     def test_settings_are_changed_in_place_or_added(self):
         text = "dataCoord:\n  gc:\n    interval: 3600 # seconds\n  port: 1\n"
-        changed = with_settings(text, {"dataCoord.gc.interval": 5, "dataCoord.compaction.check.interval": 1,
+        changed = with_settings(text, {"dataCoord.gc.interval": 5, "dataCoord.new.one": 1,
                                        "common.on": True})
-        self.assertEqual(changed, "dataCoord:\n  compaction:\n    check:\n      interval: 1\n  gc:\n"
+        self.assertEqual(changed, "dataCoord:\n  new:\n    one: 1\n  gc:\n"
                          "    interval: 5 # seconds\n  port: 1\ncommon:\n  on: true\n")
 
 

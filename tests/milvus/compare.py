@@ -1,4 +1,4 @@
-"""Compares what two runs of the scenario `coordinator` left: one with stock's DataCoord, one with ours.
+"""Compares what two runs of the scenario `coordinator` left: with stock's DataCoord and with ours.
 
     python compare.py STOCK OURS
 

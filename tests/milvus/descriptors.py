@@ -21,7 +21,8 @@ def compile_protos(path):
         [os.path.join(TOP, "tests", "venv"), "clients", "tests/clients/python/requirements.txt"],
         cwd=TOP, stdout=subprocess.PIPE, text=True, check=True,
     ).stdout.strip()
-    sources = [name for root in PROTOS for name in sorted(os.listdir(root)) if name.endswith(".proto")]
+    sources = [name for root in PROTOS for name in sorted(os.listdir(root))
+               if name.endswith(".proto")]
     subprocess.run(
         [os.path.join(environment, "bin", "python"), "-m", "grpc_tools.protoc",
          *(f"-I{root}" for root in PROTOS), "--include_imports", f"--descriptor_set_out={path}",

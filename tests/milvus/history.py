@@ -19,8 +19,8 @@ class Event:
 
 
 class History:
-    """`etcdctl watch` from the first revision on, so that it may start at any time; it finds another
-    node by itself when its own is killed."""
+    """`etcdctl watch` from the first revision on, so that it may start at any time; it finds
+    another node by itself when its own is killed."""
 
     def __init__(self, cluster, folder, prefix="by-dev/"):
         self.cluster = cluster

@@ -6,8 +6,8 @@ import time
 
 
 class LeaderKiller:
-    """Kills the leader with SIGKILL `times` times, each when all three are well again and some seconds
-    have passed; how many is drawn from the seed."""
+    """Kills the leader with SIGKILL `times` times, each when all three are well again and some
+    seconds have passed; how many is drawn from the seed."""
 
     def __init__(self, cluster, times, down_s=2.0, seed=20241, between_s=(4.0, 4.0)):
         self.cluster = cluster

@@ -1,4 +1,4 @@
-"""Three nodes that keep Milvus's metadata: Quorate's, or stock etcd's as the oracle of the harness."""
+"""Three nodes that keep Milvus's metadata: Quorate's, or stock etcd's as the harness's oracle."""
 
 import base64
 import json
@@ -15,8 +15,8 @@ SESSION_OF_DATACOORD = "by-dev/meta/session/datacoord"
 
 
 class Node:
-    """One process; killed with SIGKILL and started again on the same directory. With `milvus_config`
-    (quorate only) it is a coordinator of Milvus as well."""
+    """One process; killed with SIGKILL and started again on the same directory. With
+    `milvus_config` (quorate only) it is a coordinator of Milvus as well."""
 
     def __init__(self, kind, binary, name, folder, client_port, initial_cluster, milvus_config):
         self.name = name
@@ -90,7 +90,7 @@ class Cluster:
             self.wait_coordinator()
 
     def take_role(self, milvus_config):
-        """Starts all nodes again, as coordinators of Milvus; whoever was it before is overwritten."""
+        """Starts all nodes again, as coordinators of Milvus instead of whoever was it before."""
         self.kill_all()
         self.coordinates = True
         for node in self.nodes:

@@ -2,8 +2,8 @@
 
     python run.py --kind quorate --binary target/release/quorate --scenario full
 
-Everything lives in namespaces of its own (network, mounts, processes): Milvus listens on fixed ports
-and on all addresses, and nothing outlives this script. Needs root or unprivileged namespaces.
+Everything lives in namespaces of its own (network, mounts, processes): Milvus listens on fixed
+ports and on all addresses, and nothing outlives this script. Needs root or unprivileged namespaces.
 """
 
 import argparse
@@ -57,8 +57,8 @@ def main():
 
 
 def run_in_namespaces():
-    """Starts this script again inside, as a child; the kernel ends what it left running when it ends
-    or is killed, and with it when this process is."""
+    """Starts this script again inside, as a child; the kernel ends what it left running when it
+    ends or is killed, and with it when this process is."""
     user = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
     inside = ["unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child",
               "--mount-proc", sys.executable, "-B", "-u", *sys.argv]
@@ -104,7 +104,8 @@ def run_on_metastore(options, folder, scenario):
         for node in cluster.nodes:
             node.check_alive()
         if options.kind == "quorate":
-            print(f"views of all three nodes are whole and equal: {cluster.check_views()}", flush=True)
+            print(f"views of all three nodes are whole and equal: {cluster.check_views()}",
+                  flush=True)
     finally:
         print(f"{calls.report()}", flush=True)
         milvus.stop()

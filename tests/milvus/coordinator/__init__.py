@@ -1,1 +1,1 @@
-"""Tests of who plays DataCoord for the real Milvus: stock's own, or ours with stock's held in standby."""
+"""Who plays DataCoord for the real Milvus: stock's own, or ours with stock's held in standby."""

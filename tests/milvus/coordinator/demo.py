@@ -1,7 +1,5 @@
 """What Quorate is for, in a minute: a Milvus whose DataCoord survives the loss of its leader."""
 
-from pymilvus import utility
-
 from coordinator import garbage, invariants, objects, script
 from coordinator.faults import kill
 from coordinator.invariants import Rows
@@ -12,15 +10,13 @@ SETTINGS = garbage.SETTINGS
 ROUNDS = 5
 INSERTS = 4
 BATCH = 500
-WAIT_S = 240
 
 
 def run(stage):
     session = stage.cluster.coordinator_session()
     stage.say(f"Milvus's DataCoord is {session['Address']}, server {session['ServerID']}")
     ledger = Ledger(stage, "demo")
-    stage.calls("create_index", ledger.collection.create_index, "vector",
-                {"index_type": "HNSW", "metric_type": "L2", "params": {"M": 8, "efConstruction": 64}})
+    ledger.index()
     # Or an automatic compaction comes before the one that is shown.
     ledger.collection.set_properties({"collection.autocompaction.enabled": "false"})
     for _ in range(ROUNDS):
@@ -53,12 +49,13 @@ def kill_while_inserting(stage, ledger):
 
 
 def compact_and_collect(stage, ledger):
-    stage.calls("wait_index", utility.wait_for_index_building_complete, ledger.name, timeout=WAIT_S)
+    ledger.wait_index()
     before = objects.listed(stage.milvus.objects)
     entities = ledger.collection.num_entities
     garbage.compact(stage, ledger)
     after = objects.listed(stage.milvus.objects)
     stage.say(f"the compaction left out {entities - ledger.collection.num_entities} deleted rows")
     gone = before.keys() - after.keys()
-    stage.say(f"garbage collection deleted {len(gone)} files of {sum(before[path] for path in gone)}"
-              f" bytes ({objects.counted(gone)}); {len(after)} files are left")
+    size = sum(before[path] for path in gone)
+    stage.say(f"garbage collection deleted {len(gone)} files of {size} bytes"
+              f" ({objects.counted(gone)}); {len(after)} files are left")

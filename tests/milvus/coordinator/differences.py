@@ -27,8 +27,9 @@ def matches(pattern, value):
 
 # Every entry is a decision. One that nothing needs any more is taken out.
 ALLOWED = [
-    Allowed(r"^segment-index/.* \.records$", "stock may build the index of one segment more than once"
-            " when several of its loops find it at the same time", stock="^[2-9]$", ours="^1$"),
+    Allowed(r"^segment-index/.* \.records$",
+            "stock may build the index of one segment more than once, when several of its loops"
+            " find it at the same time", stock="^[2-9]$", ours="^1$"),
 ]
 
 

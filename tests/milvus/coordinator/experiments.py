@@ -11,6 +11,7 @@ from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, utilit
 
 from coordinator import invariants, script
 from coordinator.invariants import Rows
+from coordinator.ledger import HNSW
 from coordinator.metastore import FLUSHED
 
 SETTINGS = {"dataCoord.compaction.check.interval": 1}
@@ -33,7 +34,8 @@ def collection_of(stage, name, shards):
 
 
 def insert(stage, collection, first, count):
-    vectors = numpy.random.default_rng(stage.options.seed + first).random((count, DIMENSION), "float32")
+    vectors = numpy.random.default_rng(stage.options.seed + first).random((count, DIMENSION),
+                                                                           "float32")
     done = stage.calls("insert", collection.insert, [list(range(first, first + count)), vectors])
     assert done.insert_count == count, done
 
@@ -65,8 +67,7 @@ def merge(stage, flushes, rows=200, shards=2):
     collection = collection_of(stage, "merged", shards)
     # Or automatic compaction comes first. A manual one does not care.
     collection.set_properties({"collection.autocompaction.enabled": "false"})
-    stage.calls("create_index", collection.create_index, "vector",
-                {"index_type": "HNSW", "metric_type": "L2", "params": {"M": 8, "efConstruction": 64}})
+    stage.calls("create_index", collection.create_index, "vector", HNSW)
     for number in range(flushes):
         insert(stage, collection, number * rows, rows)
         stage.calls("flush", collection.flush)

@@ -1,5 +1,5 @@
-"""Inserting and deleting continuously while leaders are killed: no call fails for good, no row is lost,
-doubled or back, the kills seal no segments, and rows are assigned again within the budget."""
+"""Inserting and deleting continuously while leaders are killed: no call fails for good, no row is
+lost, doubled or back, the kills seal no segments, and rows are assigned again within the budget."""
 
 import statistics
 import time

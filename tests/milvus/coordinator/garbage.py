@@ -1,10 +1,8 @@
-"""After drops and a compaction, the object store holds exactly the files that metadata names. An alien
-file that is old goes; a young one and one outside of the prefixes stay."""
+"""After drops and a compaction, the object store holds exactly the files that metadata names. An
+alien file that is old goes; a young one and one outside of the prefixes stay."""
 
 import os
 import time
-
-from pymilvus import utility
 
 from coordinator import invariants, objects, script
 from coordinator.invariants import Rows
@@ -45,8 +43,9 @@ def run(stage):
     kept.collection.drop_index()
     place_aliens(stage)
     files = wait_exact(stage, kept)
-    stage.say(f"before: {len(before)} files, {sum(before.values())} bytes ({objects.counted(before)})")
-    stage.say(f"after: {len(files)} files, {sum(files.values())} bytes ({objects.counted(files)})")
+    for when, found in (("before", before), ("after", files)):
+        stage.say(f"{when}: {len(found)} files, {sum(found.values())} bytes"
+                  f" ({objects.counted(found)})")
     assert os.path.exists(os.path.join(stage.milvus.objects, YOUNG)), "the young alien is gone"
     for path in (OUTSIDE, ALMOST_INSIDE) if stage.ours else (OUTSIDE,):
         assert os.path.exists(os.path.join(stage.milvus.objects, path)), f"{path} is gone"
@@ -57,12 +56,12 @@ def run(stage):
 
 
 def compact(stage, ledger):
-    """Leaves inputs behind, which go once the result has its index and the checkpoint passed them."""
+    """Its inputs go once the result has its index and the checkpoint passed them."""
     ledger.collection.compact()
     ledger.collection.wait_for_compaction_completed(timeout=WAIT_S)
     plans = ledger.collection.get_compaction_plans().plans
     assert plans, "nothing was compacted"
-    stage.calls("wait_index", utility.wait_for_index_building_complete, ledger.name, timeout=WAIT_S)
+    ledger.wait_index()
     ledger.flush()
     stage.say(f"compacted {sum(len(plan.sources) for plan in plans)} segments into {len(plans)}")
     wait_inputs_gone(stage, ledger)
@@ -113,6 +112,7 @@ def wait_exact(stage, ledger):
             return files
         assert time.monotonic() < deadline, (
             f"after {WAIT_S} s: {len(strangers)} segments of the dropped collection,"
-            f" too much {sorted(files.keys() - wanted)[:5]}, missing {sorted(wanted - files.keys())[:5]},"
+            f" too much {sorted(files.keys() - wanted)[:5]},"
+            f" missing {sorted(wanted - files.keys())[:5]},"
             f" {len(store.segment_indexes)} indexes of segments")
         time.sleep(1)

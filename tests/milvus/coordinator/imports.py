@@ -22,7 +22,8 @@ class Imports:
         self.stage = stage
         self.calls = stage.calls
         self.said = said
-        self.vectors = numpy.random.default_rng(stage.options.seed + 2).random((2 * ROWS, DIMENSION), "float32")
+        draw = numpy.random.default_rng(stage.options.seed + 2)
+        self.vectors = draw.random((2 * ROWS, DIMENSION), "float32")
         self.collection = None
 
     def steps(self):

@@ -16,7 +16,9 @@
 from dataclasses import dataclass
 
 from coordinator import metastore, objects
-from coordinator.metastore import DROPPED, FLUSHED, FLUSHING, GROWING, IMPORTING, INDEX_FINISHED, SEALED
+from coordinator.metastore import (
+    DROPPED, FLUSHED, FLUSHING, GROWING, IMPORTING, INDEX_FINISHED, SEALED,
+)
 
 # A flush is done when a segment is in one of these.
 DONE = (FLUSHED, FLUSHING, DROPPED)
@@ -25,7 +27,7 @@ SMALL_ROWS = 1024
 
 @dataclass(frozen=True)
 class Rows:
-    """How many rows a collection must have. Deleted ones count until a compaction leaves them out."""
+    """What a collection must have. Deleted rows count until a compaction leaves them out."""
 
     at_least: int
     at_most: int
@@ -36,7 +38,7 @@ class Rows:
 
 
 def check_all(stage, rows, collected=False):
-    """Both parts now. `rows`: what each collection must hold, by name. The collections are flushed."""
+    """Both parts now. `rows`: what each collection must hold, by name. All of them are flushed."""
     store = stage.metastore()
     violations = [*of_history(stage.messages, stage.history.events()),
                   *of_moment(store, objects.listed(stage.milvus.objects), collected)]
@@ -44,7 +46,8 @@ def check_all(stage, rows, collected=False):
         violations += of_collection(stage, store, name, wanted)
     assert not violations, "\n".join(["invariants are broken:", *violations[:40]])
     healthy = sum(segment.healthy for segment in store.segments.values())
-    stage.say(f"all nine invariants hold: {len(store.segments)} segments on record, {healthy} healthy")
+    stage.say(f"all nine invariants hold: {len(store.segments)} segments on record,"
+              f" {healthy} healthy")
 
 
 def of_history(messages, events):
@@ -73,7 +76,7 @@ def of_history(messages, events):
                 continue
             time = messages.decode("msg.MsgPosition", event.value).timestamp
             if time < checkpoints.get(key, 0):
-                yield f"4: at revision {at_revision} {key} went back from {checkpoints[key]} to {time}"
+                yield f"4: {key} went back from {checkpoints[key]} to {time} at {at_revision}"
             checkpoints[key] = time
         elif key.startswith("datacoord-meta/s/"):
             yield from of_segment_event(messages, states, gone, key, event)

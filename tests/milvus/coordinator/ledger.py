@@ -5,16 +5,19 @@ import threading
 import time
 
 import numpy
-from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, utility
+from pymilvus import (
+    Collection, CollectionSchema, DataType, FieldSchema, MilvusException, utility,
+)
 
 DIMENSION = 32
 WAIT_S = 300
 PAGE = 10_000
+HNSW = {"index_type": "HNSW", "metric_type": "L2", "params": {"M": 8, "efConstruction": 64}}
 
 
 class Ledger:
-    """One collection. Every call is made once: an insert that failed and was repeated could be there
-    twice, and a call that fails for good is what must not happen."""
+    """One collection. Every call is made once: an insert that failed and was repeated could be
+    there twice, and a call that fails for good is what must not happen."""
 
     def __init__(self, stage, name, shards=2):
         self.stage = stage
@@ -74,8 +77,28 @@ class Ledger:
             self.live.difference_update(gone)
             self.deleted.update(gone)
 
+    def index(self):
+        self.stage.calls("create_index", self.collection.create_index, "vector", HNSW)
+
+    def wait_index(self):
+        self.stage.calls("wait_index", utility.wait_for_index_building_complete, self.name,
+                         timeout=WAIT_S)
+
     def flush(self):
         self.timed("flush", self.collection.flush)
+
+    def start_flush(self):
+        """A flush that the server may not survive: pymilvus goes on with it when the server is
+        back, and stock then may tell it of a node that is gone."""
+        def attempt():
+            try:
+                self.collection.flush()
+            except MilvusException as error:
+                self.stage.say(f"the flush that was under way failed: {str(error)[:80]}")
+
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        return thread
 
     def check_calls(self):
         assert not self.failed, f"{len(self.failed)} calls failed for good: {self.failed[:3]}"
@@ -86,20 +109,18 @@ class Ledger:
         for what, _, seconds in self.made:
             kinds.setdefault(what, []).append(seconds)
         return "; ".join(
-            f"{what}: {len(took)} calls, longest {max(took):.2f} s, {sum(s > 1 for s in took)} over 1 s"
+            f"{what}: {len(took)} calls, longest {max(took):.2f} s,"
+            f" {sum(s > 1 for s in took)} over 1 s"
             for what, took in sorted(kinds.items()))
 
     def check_rows(self):
-        """The exact rows, as sealed segments hold them: after a flush everything is read from logs."""
+        """The exact rows, as logs hold them: after a flush nothing else is read."""
         self.stage.calls("flush", self.collection.flush)
         entities = self.collection.num_entities
         assert len(self.live) <= entities <= self.inserted, f"{entities} entities"
         if not self.collection.has_index():
-            self.stage.calls("create_index", self.collection.create_index, "vector",
-                             {"index_type": "HNSW", "metric_type": "L2",
-                              "params": {"M": 8, "efConstruction": 64}})
-        self.stage.calls("wait_index", utility.wait_for_index_building_complete, self.name,
-                         timeout=WAIT_S)
+            self.index()
+        self.wait_index()
         self.stage.calls("release", self.collection.release)
         self.stage.calls("load", self.collection.load, timeout=WAIT_S)
         counted = self.stage.calls("count", self.collection.query, "", output_fields=["count(*)"],
@@ -114,22 +135,24 @@ class Ledger:
         back = extra & self.deleted
         assert not missing, f"{len(missing)} rows are lost: {sorted(missing)[:10]}"
         if back and self.forgives_deletes:
-            self.stage.say(f"{len(back)} DELETED ROWS ARE BACK, as stock does it: {sorted(back)[:10]}")
+            self.stage.say(f"{len(back)} DELETED ROWS ARE BACK, as stock does it")
             return
         assert not back, f"{len(back)} deleted rows are back: {sorted(back)[:10]}"
         assert not extra, f"{len(extra)} rows came from nowhere: {sorted(extra)[:10]}"
-        assert counted == len(self.live), f"{counted} rows, wanted {len(self.live)}: some are there twice"
+        assert counted == len(self.live), \
+            f"{counted} rows, wanted {len(self.live)}: some are there twice"
         self.stage.say(f"{self.name}: {self.inserted} rows inserted, {len(self.deleted)} deleted,"
                        f" {counted} there, each once")
 
 
 class Workers:
-    """Threads that repeat one step each until told to stop; their first error is raised at the end."""
+    """Threads that repeat a step each until told to stop; their first error is raised then."""
 
     def __init__(self, *steps):
         self.stopping = threading.Event()
         self.errors = []
-        self.threads = [threading.Thread(target=self.repeat, args=step, daemon=True) for step in steps]
+        self.threads = [threading.Thread(target=self.repeat, args=step, daemon=True)
+                        for step in steps]
 
     def repeat(self, step, pause_s):
         try:

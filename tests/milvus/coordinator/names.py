@@ -1,5 +1,5 @@
-"""Names in the place of ids, equal for two runs that did the same: what a user called a thing, or its
-rank among those that are equal to the user."""
+"""Names in the place of ids, equal for two runs that did the same: what a user called a thing, or
+its rank among those that are equal to the user."""
 
 import re
 

@@ -1,7 +1,7 @@
 """Deletes that are flushed while automatic compactions run: they belong to the results.
 
-Stock's DataCoord may lose some of them, and then deleted rows are back. There the scenario reports it;
-with ours none may be.
+Stock's DataCoord may lose some of them, and then deleted rows are back. There the scenario reports
+it; with ours none may be.
 """
 
 from coordinator import invariants, script
@@ -14,8 +14,7 @@ SETTINGS = {"dataCoord.compaction.check.interval": 1}
 def run(stage):
     ledger = Ledger(stage, "ledger")
     ledger.forgives_deletes = not stage.ours
-    stage.calls("create_index", ledger.collection.create_index, "vector",
-                {"index_type": "HNSW", "metric_type": "L2", "params": {"M": 8, "efConstruction": 64}})
+    ledger.index()
     for _ in range(8 if stage.small else 30):
         for _ in range(10):
             ledger.insert(300)
@@ -23,7 +22,8 @@ def run(stage):
             ledger.delete(90)
         ledger.flush()
     ledger.check_calls()
-    compacted = sum(segment.info.createdByCompaction for segment in stage.metastore().segments.values())
+    segments = stage.metastore().segments.values()
+    compacted = sum(segment.info.createdByCompaction for segment in segments)
     stage.say(f"{compacted} results of compactions")
     assert compacted, "nothing was compacted meanwhile"
     ledger.check_rows()

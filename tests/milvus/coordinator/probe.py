@@ -1,4 +1,4 @@
-"""Our own client of AssignSegmentID, which follows the session key: how long nobody is assigned a row."""
+"""Our own client of AssignSegmentID, which follows the session key: how long nobody gets a row."""
 
 import json
 import statistics
@@ -14,8 +14,8 @@ BETWEEN_S = 0.01
 
 
 class Probe:
-    """Asks for one row again and again. After an error it looks at once who is DataCoord now; a stock
-    client waits longer every time."""
+    """Asks for one row again and again. After an error it looks at once who is DataCoord now; a
+    stock client waits longer every time."""
 
     def __init__(self, stage, name):
         self.messages = stage.messages
@@ -56,8 +56,8 @@ class Probe:
 
     def assigned(self, address):
         try:
-            answer = self.call(address, "/milvus.proto.data.DataCoord/AssignSegmentID", self.request,
-                               "data.AssignSegmentIDResponse")
+            answer = self.call(address, "/milvus.proto.data.DataCoord/AssignSegmentID",
+                               self.request, "data.AssignSegmentIDResponse")
         except grpc.RpcError:
             self.forget(address)
             return False
@@ -69,7 +69,8 @@ class Probe:
         request = self.messages["etcdserverpb.RangeRequest"](key=SESSION.encode())
         for node in self.nodes:
             try:
-                answer = self.call(node, "/etcdserverpb.KV/Range", request, "etcdserverpb.RangeResponse")
+                answer = self.call(node, "/etcdserverpb.KV/Range", request,
+                                   "etcdserverpb.RangeResponse")
             except grpc.RpcError:
                 self.forget(node)
                 continue

@@ -1,11 +1,8 @@
-"""The whole Milvus process is killed and started again: while it flushes, while it compacts, and right
-after a compaction's result is on record. Nothing is lost, nothing is there twice, no deleted row is
-back."""
+"""The whole Milvus process is killed and started again: while it flushes, while it compacts, and
+right after a compaction's result is on record. Nothing is lost, nothing is there twice, no deleted
+row is back."""
 
-import threading
 import time
-
-from pymilvus import utility
 
 from coordinator import invariants, script
 from coordinator.invariants import Rows
@@ -51,17 +48,14 @@ def restart(stage):
 
 
 def mid_flush(stage, ledger):
-    """Dies when the first segment is sealed: the flush has been told to nobody yet, or is under way."""
+    """Dies when the first segment is sealed: the flush is under way, or not even begun."""
     fill(ledger)
     with Trigger(stage, segment_in(SEALED), stage.milvus.kill) as trigger:
-        call = threading.Thread(target=ledger.flush)
-        call.start()
+        flush = ledger.start_flush()
         trigger.wait(WAIT_S)
     restart(stage)
-    # pymilvus goes on with it when the server is back.
-    call.join(timeout=WAIT_S)
-    assert not call.is_alive(), "the flush does not return"
-    ledger.check_calls()
+    flush.join(timeout=WAIT_S)
+    assert not flush.is_alive(), "the flush does not return"
     fill(ledger, 2)
     started = time.monotonic()
     ledger.flush()
@@ -69,12 +63,12 @@ def mid_flush(stage, ledger):
 
 
 def mid_compaction(stage, ledger, moment):
-    """Several small segments with deletes; Milvus dies as soon as the compaction runs, or at a moment
-    of its records."""
+    """Several small segments with deletes; Milvus dies as soon as the compaction runs, or at a
+    moment of its records."""
     for _ in range(3):
         fill(ledger)
         ledger.flush()
-    stage.calls("wait_index", utility.wait_for_index_building_complete, ledger.name, timeout=WAIT_S)
+    ledger.wait_index()
     if moment is None:
         ledger.collection.compact()
         state = ledger.collection.get_compaction_state()
@@ -90,7 +84,7 @@ def mid_compaction(stage, ledger, moment):
 
 def compact(stage, ledger):
     """And a compaction that nobody disturbs still works."""
-    stage.calls("wait_index", utility.wait_for_index_building_complete, ledger.name, timeout=WAIT_S)
+    ledger.wait_index()
     ledger.collection.compact()
     ledger.collection.wait_for_compaction_completed(timeout=WAIT_S)
     stage.say(f"the last compaction: {len(ledger.collection.get_compaction_plans().plans)} plans")

@@ -1,8 +1,8 @@
 """Everything that a user does, once: written down so that it can be compared with another server.
 
 Leaves `transcript.txt` (what clients were told), `metastore-full.txt` and `metastore-end.txt` (what
-DataCoord recorded, before and after the collections were dropped). The transcript of the small size is
-kept beside this file as stock wrote it: UPDATE_EXPECT=1 with stock's coordinator renews it.
+DataCoord recorded, before and after the collections were dropped). The transcript of the small size
+is kept beside this file as stock wrote it: UPDATE_EXPECT=1 with stock's coordinator renews it.
 """
 
 import difflib
@@ -37,7 +37,8 @@ def run(stage):
             stage.milvus.check_running()
             stage.say(f"{step.__name__}: {time.monotonic() - started:.1f} s")
     wait_quiet(stage)
-    invariants.check_all(stage, {name: rows for part in parts for name, rows in part.rows().items()})
+    invariants.check_all(
+        stage, {name: rows for part in parts for name, rows in part.rows().items()})
     write_metastore(stage, "metastore-full.txt")
     for part in parts:
         part.end()

@@ -35,7 +35,8 @@ def check_built_in(messages, log_lines):
 
 def call(address, method, request, answer, timeout=10):
     """One call to a coordinator by the name of its method."""
-    with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
+    options = [("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(address, options=options) as channel:
         invoke = channel.unary_unary(
             f"/milvus.proto.{method}",
             request_serializer=lambda message: message.SerializeToString(),

@@ -1,7 +1,5 @@
-"""The leader is killed between each two durable steps of what Milvus does: as soon as the watch tells
-that one was written, while a client waits for the whole to succeed."""
-
-from pymilvus import utility
+"""The leader is killed between each two durable steps of what Milvus does: as soon as the watch
+tells that one was written, while a client waits for the whole to succeed."""
 
 from coordinator import invariants, script
 from coordinator.invariants import Rows
@@ -97,11 +95,7 @@ class Life:
 
     def flush_indexed(self):
         self.flush()
-        self.wait_index()
-
-    def wait_index(self):
-        self.stage.calls("wait_index", utility.wait_for_index_building_complete,
-                         self.ledgers[-1].name, timeout=WAIT_S)
+        self.ledgers[-1].wait_index()
 
     def compact(self):
         collection = self.ledgers[-1].collection

@@ -15,7 +15,8 @@ class Texts:
     def __init__(self, stage, said):
         self.calls = stage.calls
         self.said = said
-        self.vectors = numpy.random.default_rng(stage.options.seed + 1).random((ROWS, DIMENSION), "float32")
+        draw = numpy.random.default_rng(stage.options.seed + 1)
+        self.vectors = draw.random((ROWS, DIMENSION), "float32")
         self.collection = None
 
     def steps(self):

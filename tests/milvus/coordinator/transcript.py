@@ -21,7 +21,8 @@ class Transcript:
         print(f"    {line[:200]}", flush=True)
 
     def without_ids(self, text):
-        return ID.sub(lambda found: self.ids.setdefault(found.group(), f"#{len(self.ids) + 1}"), text)
+        return ID.sub(
+            lambda found: self.ids.setdefault(found.group(), f"#{len(self.ids) + 1}"), text)
 
     def refused(self, what, call, *arguments, **options):
         """A call that the server must not carry out: the code and the words of its refusal."""

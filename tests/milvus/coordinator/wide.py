@@ -18,14 +18,15 @@ IVF = {"index_type": "IVF_FLAT", "metric_type": "L2", "params": {"nlist": 64}}
 
 
 class Wide:
-    """Row n is in partition n % 3. Vectors come from a seed, so every nearest neighbour is known."""
+    """Row n is in partition n % 3. Vectors come from a seed: every nearest neighbour is known."""
 
     def __init__(self, stage, said, rows):
         self.stage = stage
         self.calls = stage.calls
         self.said = said
         self.total = rows
-        self.vectors = numpy.random.default_rng(stage.options.seed).random((rows, DIMENSION), "float32")
+        draw = numpy.random.default_rng(stage.options.seed)
+        self.vectors = draw.random((rows, DIMENSION), "float32")
         self.collection = None
         self.deleted = range(3, rows, 10)
         self.upserted = range(8, rows, 50)
@@ -62,7 +63,8 @@ class Wide:
         self.calls("set_properties", self.collection.set_properties, properties)
         described = self.collection.describe()
         self.said.say("described", {key: described[key] for key in (
-            "collection_name", "num_shards", "enable_dynamic_field", "num_partitions", "properties")})
+            "collection_name", "num_shards", "enable_dynamic_field", "num_partitions",
+            "properties")})
         self.said.refused("a partition twice", self.collection.create_partition, "first")
         self.said.refused("another schema", Collection, NAME, CollectionSchema(schema.fields[:1] + [
             FieldSchema("vector", DataType.FLOAT_VECTOR, dim=DIMENSION + 1)]))
@@ -71,7 +73,8 @@ class Wide:
         return {
             "id": number,
             "title": f"{title}-{number}",
-            "attributes": {"colour": ("red", "green", "blue")[number % 3], "sizes": [number % 7, 1]},
+            "attributes": {"colour": ("red", "green", "blue")[number % 3],
+                           "sizes": [number % 7, 1]},
             "score": number / 4,
             "vector": self.vectors[number].tolist(),
             # Not in the schema.
@@ -163,8 +166,9 @@ class Wide:
                            output_fields=["title", "remark"], consistency_level="Strong")
         for number, hits in zip(wanted, found):
             best = hits[0]
-            self.said.say(f"nearest to {number}", (best.id, f"{best.distance:.3f}", len(hits),
-                                                   best.entity.get("title"), best.entity.get("remark")))
+            told = (best.entity.get("title"), best.entity.get("remark"))
+            self.said.say(f"nearest to {number}",
+                          (best.id, f"{best.distance:.3f}", len(hits), *told))
         within = self.calls("search", self.collection.search, self.vectors[wanted], "vector",
                             {"metric_type": "L2", "params": {"ef": 256}}, limit=1,
                             partition_names=["first"], consistency_level="Strong")
@@ -173,7 +177,8 @@ class Wide:
     def query(self):
         live = [n for n in range(self.total) if n % 10 != 3]
         self.counted("count(*)", "", len(live))
-        self.counted("red ones", "attributes['colour'] == 'red'", len([n for n in live if n % 3 == 0]))
+        self.counted("red ones", "attributes['colour'] == 'red'",
+                     len([n for n in live if n % 3 == 0]))
         self.counted("by a dynamic field", "remark == 'remark-7'",
                      len([n for n in live if n % 100 == 7]))
         self.counted("changed ones", "title like 'changed%'",
