@@ -1,19 +1,25 @@
-"""Compares what two runs of the scenario `coordinator` left: with stock's DataCoord and with ours.
+"""Compares what two runs of a scenario left: with stock's DataCoord and with ours.
 
     python compare.py STOCK OURS
 
-Status 1 when a client was told something else, or when the metastores differ in a way that
-`coordinator/differences.py` gives no reason for.
+Of `coordinator`: status 1 when a client was told something else, or when the metastores differ in a
+way that `coordinator/differences.py` gives no reason for. Of `experiments`: status 1 when ours takes
+longer for a flush.
 """
 
 import argparse
 import difflib
+import json
 import os
+import statistics
 import sys
 
 from coordinator import differences, normalise
 
 METASTORES = ("metastore-full.txt", "metastore-end.txt")
+FLUSHES = "flushes.json"
+# pymilvus looks every half second whether a flush is done.
+POLL_MS = 500
 SHOWN_MAX = 60
 
 
@@ -22,6 +28,8 @@ def main():
     parser.add_argument("stock")
     parser.add_argument("ours")
     options = parser.parse_args()
+    if os.path.exists(os.path.join(options.stock, FLUSHES)):
+        sys.exit(0 if as_fast(options.stock, options.ours) else 1)
     equal = same_transcript(options.stock, options.ours)
     for name in METASTORES:
         equal = same_metastore(options.stock, options.ours, name) and equal
@@ -51,6 +59,16 @@ def same_metastore(stock, ours, name):
     for place, before, after in rest[:SHOWN_MAX]:
         print(f"  {place}: {shown(before)}, ours {shown(after)}")
     return not rest
+
+
+def as_fast(stock, ours):
+    """Medians of how long a flush took, from the call to its end."""
+    medians = []
+    for folder in (stock, ours):
+        with open(os.path.join(folder, FLUSHES), encoding="utf-8") as file:
+            medians.append(statistics.median(json.load(file)["flush_ms"]))
+    print(f"flush: median {medians[0]:.0f} ms with stock, {medians[1]:.0f} ms with ours")
+    return medians[1] <= medians[0] + POLL_MS / 2
 
 
 def shown(value):

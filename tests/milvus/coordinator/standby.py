@@ -33,7 +33,7 @@ def check_built_in(messages, log_lines):
     assert not active, f"the built-in DataCoord was active: {active[0][:400]}"
 
 
-def call(address, method, request, answer, timeout=10):
+def call(address, method, request, answer, timeout=10, metadata=None):
     """One call to a coordinator by the name of its method."""
     options = [("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(address, options=options) as channel:
@@ -42,4 +42,4 @@ def call(address, method, request, answer, timeout=10):
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,
         )
-        return invoke(request, timeout=timeout)
+        return invoke(request, timeout=timeout, metadata=metadata)
