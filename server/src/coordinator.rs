@@ -10,6 +10,7 @@ pub(crate) mod failure;
 pub(crate) mod ids;
 pub(crate) mod lead;
 pub(crate) mod milvus_yaml;
+pub(crate) mod objects;
 pub(crate) mod observed;
 pub(crate) mod presence;
 pub(crate) mod records;
@@ -39,6 +40,7 @@ pub(crate) struct Coordinator {
     pub(crate) leases: Arc<Leases>,
     pub(crate) clients: clients::Clients,
     pub(crate) counts: counts::Counts,
+    objects: objects::Objects,
     /// Present while this node leads and can serve.
     lead: watch::Sender<Option<Arc<Lead>>>,
 }
@@ -52,12 +54,14 @@ impl Coordinator {
         stop: CancellationToken,
     ) -> Arc<Coordinator> {
         let clients = clients::Clients::start(node.clone(), &settings, stop.clone());
+        let objects = objects::Objects::new(&settings);
         let coordinator = Arc::new(Coordinator {
             node,
             settings,
             leases,
             clients,
             counts: counts::Counts::default(),
+            objects,
             lead: watch::Sender::new(None),
         });
         driver::spawn(Arc::clone(&coordinator), stop);
@@ -71,6 +75,11 @@ impl Coordinator {
     /// again.
     pub(crate) fn lead(&self) -> Result<Arc<Lead>, Failure> {
         self.lead.borrow().clone().ok_or(Failure::NotLeader)
+    }
+
+    /// Milvus's object files.
+    pub(crate) fn objects(&self) -> &objects::Objects {
+        &self.objects
     }
 
     pub(crate) fn leads(&self) -> watch::Receiver<Option<Arc<Lead>>> {
