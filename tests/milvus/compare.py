@@ -2,9 +2,9 @@
 
     python compare.py STOCK OURS
 
-Of `coordinator`: status 1 when a client was told something else, or when the metastores differ in a
-way that `coordinator/differences.py` gives no reason for. Of `experiments`: status 1 when ours takes
-longer for a flush.
+Of `coordinator`: status 1 when a client was told something else, or when the metastores differ in
+a way that `coordinator/differences.py` gives no reason for. Of `experiments`: status 1 when ours
+takes longer for a flush.
 """
 
 import argparse

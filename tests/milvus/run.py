@@ -187,7 +187,7 @@ SCENARIOS = {
     # Names of modules of `coordinator`.
     "coordinator": "script", "experiments": "experiments", "faults": "faults",
     "steps": "steps", "overlap": "overlap", "restarts": "restarts", "garbage": "garbage",
-    "handover": "handover", "questions": "questions", "demo": "demo",
+    "handover": "handover", "questions": "questions", "outage": "outage", "demo": "demo",
 }
 
 if __name__ == "__main__":

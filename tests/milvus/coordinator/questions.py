@@ -1,5 +1,5 @@
-"""What a DataCoord answers when it is asked directly, above all to what is wrong: unknown ids, strangers,
-repetitions, what goes back. Code and both fields of every status are compared with stock's answers,
+"""What a DataCoord answers when it is asked directly, above all to what is wrong: unknown ids,
+strangers, repetitions, what goes back. Code and both fields of every status are compared with stock's answers,
 which are kept in `questions.txt`; UPDATE_EXPECT=1 with stock's coordinator renews them.
 """
 
@@ -43,8 +43,8 @@ def run(stage):
 
 
 def check_followers(stage):
-    """Nodes that do not lead say so, and send everybody else away in a way that makes a stock client
-    look for the leader."""
+    """Nodes that do not lead say so, and send everybody else away in a way that makes a stock
+    client look for the leader."""
     session = stage.cluster.coordinator_session()["Address"]
     followers = stage.cluster.coordinators() - {session}
     for address in sorted(followers):
@@ -176,7 +176,8 @@ class Questions:
             self.ask("", method)
 
     def schema_copy(self):
-        return self.stage.messages.decode("schema.CollectionSchema", self.schema.SerializeToString())
+        return self.stage.messages.decode("schema.CollectionSchema",
+                                          self.schema.SerializeToString())
 
     def flushes(self):
         self.ask("of an unknown collection", "Flush", collectionID=UNKNOWN)
@@ -226,7 +227,8 @@ class Questions:
 
     def compactions(self):
         # Its id is drawn: whether there is one.
-        self.ask("of an unknown collection", "ManualCompaction", show=nameless, collectionID=UNKNOWN)
+        self.ask("of an unknown collection", "ManualCompaction", show=nameless,
+                 collectionID=UNKNOWN)
         self.ask("unknown", "GetCompactionState", compactionID=UNKNOWN)
         self.ask("unknown", "GetCompactionStateWithPlans", compactionID=UNKNOWN)
 
@@ -241,7 +243,8 @@ class Questions:
         self.ask("of unknown segments", "MarkSegmentsDropped", segment_ids=[UNKNOWN])
 
     def garbage(self):
-        self.ask("of a live collection", "GcConfirm", collection_id=self.collection, partition_id=-1)
+        self.ask("of a live collection", "GcConfirm", collection_id=self.collection,
+                 partition_id=-1)
         self.ask("of a live partition", "GcConfirm", collection_id=self.collection,
                  partition_id=self.partition)
         self.ask("of an unknown collection", "GcConfirm", collection_id=UNKNOWN, partition_id=-1)
