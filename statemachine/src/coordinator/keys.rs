@@ -91,6 +91,16 @@ impl Keys<'_> {
         self.at(format_args!("meta/channelwatch/{node}/{channel}"))
     }
 
+    /// All of them: keys begin with it.
+    pub fn channel_watches(self) -> String {
+        self.at(format_args!("meta/channelwatch/"))
+    }
+
+    /// Alive as long as the data node is.
+    pub fn data_node_session(self, node: i64) -> String {
+        self.at(format_args!("meta/session/datanode-{node}"))
+    }
+
     /// `index.FieldIndex`.
     pub fn field_index(self, collection: i64, index: i64) -> String {
         self.at(format_args!("meta/field-index/{collection}/{index}"))
@@ -125,6 +135,11 @@ impl Keys<'_> {
     /// `quorate.CompactionTask`.
     pub fn compaction(self, plan: i64) -> String {
         self.at(format_args!("quorate/compaction/{plan}"))
+    }
+
+    /// All plans: keys begin with it.
+    pub fn compactions(self) -> String {
+        self.at(format_args!("quorate/compaction/"))
     }
 
     /// `quorate.ControlCompaction`.

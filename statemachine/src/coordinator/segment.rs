@@ -18,7 +18,6 @@ use crate::coordinator::records::{Outcomes, Records};
 use crate::state::draft::Stop;
 
 pub(crate) use logs::merge_logs;
-pub(crate) use removal::of_channel;
 
 pub(crate) fn apply(
     records: &mut Records<'_, '_>,

@@ -1,0 +1,494 @@
+use std::fmt::Write;
+
+use bytes::Bytes;
+use expect_test::expect;
+use prost::Message;
+use proto::milvus::common::{KeyDataPair, SegmentState};
+use proto::milvus::data::{ChannelWatchInfo, ChannelWatchState, SegmentInfo};
+use proto::milvus::msg::MsgPosition;
+use proto::milvus::schema::CollectionSchema;
+use proto::quorate::channel_command::Kind;
+use proto::quorate::channel_move::Step;
+use proto::quorate::coordinator_command::Area;
+use proto::quorate::{
+    AdoptChannels, ChannelMove, ChannelRecord, CompactionState, CompactionTask, MoveChannels,
+    NewChannel, ReleaseReason, SetRole, WatchChannels,
+};
+use proto::{etcd, quorate};
+
+use crate::response::{Outcome, Response};
+use crate::testkit::Machine;
+use crate::view::ServerId;
+
+const NOBODY: i64 = ServerId::NOBODY.0;
+const CHANNEL: &str = "dml_0_1v0";
+
+/// A machine whose root path is `by-dev`, and what tests do with it.
+struct Story {
+    machine: Machine,
+    told: String,
+}
+
+impl Story {
+    fn new() -> Story {
+        let mut story = Story { machine: Machine::new(), told: String::new() };
+        story.run(channel(Kind::SetRole(SetRole { on: true, raw_writes: true })));
+        story.told.clear();
+        story
+    }
+
+    fn run(&mut self, kind: quorate::command::Kind) {
+        let outcome = self.machine.run(kind);
+        self.tell(&outcome);
+        self.machine.check();
+    }
+
+    /// Several commands as one entry.
+    fn run_all(&mut self, kinds: Vec<quorate::command::Kind>) {
+        for outcome in self.machine.run_all(kinds) {
+            self.tell(&outcome);
+        }
+        self.machine.check();
+    }
+
+    fn tell(&mut self, outcome: &Outcome) {
+        let told = &mut self.told;
+        match outcome {
+            Ok(Response::Coordinator(done)) => {
+                write!(told, "changed {:?}", done.changed_names).expect("a string grows");
+                for item in &done.refused {
+                    let why = crate::coordinator::Refusal::of_item(item).expect("known");
+                    write!(told, "; {}: {why}", item.name).expect("a string grows");
+                }
+                told.push('\n');
+            }
+            Ok(_) => {}
+            Err(rejection) => writeln!(told, "{rejection}").expect("a string grows"),
+        }
+    }
+
+    fn root(&self) -> String {
+        let root = &self.machine.state.settings().root_path;
+        if root.is_empty() { String::new() } else { format!("{root}/") }
+    }
+
+    fn put(&self, key: &str, value: impl Into<Bytes>) -> quorate::command::Kind {
+        quorate::command::Kind::Put(etcd::PutRequest {
+            key: format!("{}{key}", self.root()).into(),
+            value: value.into(),
+            ..etcd::PutRequest::default()
+        })
+    }
+
+    fn value(&self, key: &str) -> Option<Bytes> {
+        let request = etcd::RangeRequest {
+            key: format!("{}{key}", self.root()).into(),
+            ..etcd::RangeRequest::default()
+        };
+        let plan = self.machine.state.plan_range(&request).expect("a plain get");
+        let found = plan.fetch(&self.machine.store).expect("the store does not fail");
+        found.kvs.into_iter().next().map(|kv| kv.value)
+    }
+
+    fn revision(&self, key: &str) -> i64 {
+        let key = format!("{}{key}", self.root());
+        self.machine.state.key_meta(key.as_bytes()).map_or(0, |meta| meta.mod_revision)
+    }
+
+    fn session(&mut self, node: i64) {
+        let value = format!(r#"{{"ServerID":{node},"Address":"a:1","Version":"2.3.5"}}"#);
+        let put = self.put(&format!("meta/session/datanode-{node}"), value);
+        self.run(put);
+    }
+
+    /// What the owner of the channel answers.
+    fn acknowledge(&mut self, node: i64, state: ChannelWatchState) {
+        let key = format!("meta/channelwatch/{node}/{CHANNEL}");
+        let mut info = watch_info(&self.value(&key).expect("a command"));
+        info.state = state.into();
+        let vchan = info.vchan.as_mut().expect("a channel");
+        // As Milvus 2.3.5 writes it back.
+        vchan.unflushed_segment_ids.clear();
+        vchan.flushed_segment_ids.clear();
+        vchan.dropped_segment_ids.clear();
+        let put = self.put(&key, info.encode_to_vec());
+        self.run(put);
+    }
+
+    fn step(&self, step: Step) -> quorate::command::Kind {
+        let record = self.machine.state.views().assignments().get(CHANNEL);
+        let (node, epoch) = record.map_or((0, 0), |record| (record.node.0, record.epoch));
+        let key_revision = self.revision(&format!("meta/channelwatch/{node}/{CHANNEL}"));
+        channel(Kind::Move(MoveChannels {
+            moves: vec![ChannelMove {
+                channel: CHANNEL.to_owned(),
+                epoch,
+                key_revision,
+                step: Some(step),
+            }],
+        }))
+    }
+
+    fn release(&mut self, reason: ReleaseReason) {
+        let step = self.step(Step::Release(reason.into()));
+        self.run(step);
+    }
+
+    fn assign(&mut self, node: i64) {
+        let step = self.step(Step::AssignTo(node));
+        self.run(step);
+    }
+
+    /// All that is on record of channels.
+    fn show(&mut self) {
+        let rows: Vec<(String, String)> = {
+            let state = &self.machine.state;
+            let assignments = state.views().assignments();
+            let own = assignments.rows().decoded().map(|(name, row)| {
+                let removed = assignments.removal(name);
+                let text = format!(
+                    "{name} of {} epoch {} removed {removed:?}",
+                    show_node(row.node.0),
+                    row.epoch
+                );
+                (name.to_string(), text)
+            });
+            own.collect()
+        };
+        for (_, text) in rows {
+            writeln!(self.told, "{text}").expect("a string grows");
+        }
+        let keys: Vec<(i64, String)> = {
+            let channels = self.machine.state.views().channels();
+            channels.rows().iter().map(|((node, name), _)| (node.0, name.to_string())).collect()
+        };
+        for (node, name) in keys {
+            let value = self.value(&format!("meta/channelwatch/{node}/{name}")).expect("alive");
+            let info = watch_info(&value);
+            let vchan = info.vchan.clone().unwrap_or_default();
+            let seek = vchan.seek_position.map(|at| {
+                format!("{}@{}", String::from_utf8_lossy(&at.msg_id), at.timestamp)
+            });
+            writeln!(
+                self.told,
+                "  {}/{name}: {:?} unflushed {:?} flushed {:?} dropped {:?} seek {}",
+                show_node(node),
+                info.state(),
+                vchan.unflushed_segment_ids,
+                vchan.flushed_segment_ids,
+                vchan.dropped_segment_ids,
+                seek.unwrap_or_default()
+            )
+            .expect("a string grows");
+        }
+    }
+
+    fn expect(self, expected: &expect_test::Expect) {
+        expected.assert_eq(&self.told);
+    }
+}
+
+fn show_node(node: i64) -> String {
+    if node == NOBODY { "nobody".to_owned() } else { node.to_string() }
+}
+
+fn watch_info(value: &[u8]) -> ChannelWatchInfo {
+    ChannelWatchInfo::decode(value).expect("a watch info")
+}
+
+fn channel(kind: Kind) -> quorate::command::Kind {
+    quorate::command::Kind::Coordinator(quorate::CoordinatorCommand {
+        area: Some(Area::Channel(quorate::ChannelCommand { kind: Some(kind) })),
+    })
+}
+
+fn watch(node: i64) -> quorate::command::Kind {
+    watch_named(&[CHANNEL], node)
+}
+
+fn watch_named(names: &[&str], node: i64) -> quorate::command::Kind {
+    let new = |name: &&str| NewChannel { channel: (*name).to_owned(), node };
+    channel(Kind::Watch(WatchChannels {
+        collection: 1,
+        channels: names.iter().map(new).collect(),
+        start_positions: vec![
+            KeyDataPair { key: "dml_1".to_owned(), data: "other".into() },
+            KeyDataPair { key: "dml_0".to_owned(), data: "start".into() },
+        ],
+        create_ts: 77,
+        schema: Some(CollectionSchema { name: "c".to_owned(), ..CollectionSchema::default() }),
+    }))
+}
+
+fn segment(id: i64, state: SegmentState, dml_ts: Option<u64>) -> SegmentInfo {
+    SegmentInfo {
+        id,
+        collection_id: 1,
+        partition_id: 2,
+        insert_channel: CHANNEL.to_owned(),
+        state: state.into(),
+        dml_position: dml_ts.map(position),
+        ..SegmentInfo::default()
+    }
+}
+
+fn position(timestamp: u64) -> MsgPosition {
+    MsgPosition { msg_id: format!("m{timestamp}").into(), timestamp, ..MsgPosition::default() }
+}
+
+fn segment_key(id: i64) -> String {
+    format!("meta/datacoord-meta/s/1/2/{id}")
+}
+
+#[test]
+fn a_new_channel_is_watched_from_the_start_of_its_collection() {
+    let mut story = Story::new();
+    story.run(watch_named(&[CHANNEL, "dml_2_1v2", "a/b", ""], 5));
+    story.show();
+    // A repetition, after the node has answered.
+    story.acknowledge(5, ChannelWatchState::WatchSuccess);
+    story.run(watch(6));
+    story.show();
+    story.expect(&expect![[]]);
+}
+
+#[test]
+fn without_data_nodes_channels_wait_with_nobody_and_go_to_the_first() {
+    let mut story = Story::new();
+    story.run(watch(NOBODY));
+    story.show();
+    story.release(ReleaseReason::Balance);
+    story.assign(5);
+    story.show();
+    story.expect(&expect![[]]);
+}
+
+#[test]
+fn the_lists_of_a_command_are_made_from_the_records_of_its_moment() {
+    let mut story = Story::new();
+    story.session(5);
+    story.run(watch(5));
+    let segments = [
+        segment(10, SegmentState::Growing, None),
+        segment(11, SegmentState::Growing, Some(300)),
+        segment(12, SegmentState::Sealed, Some(200)),
+        segment(13, SegmentState::Flushed, Some(400)),
+        segment(14, SegmentState::Flushing, Some(400)),
+        segment(15, SegmentState::Dropped, Some(100)),
+        SegmentInfo { is_importing: true, ..segment(16, SegmentState::Sealed, Some(50)) },
+        SegmentInfo { is_fake: true, ..segment(17, SegmentState::Flushed, Some(350)) },
+        SegmentInfo { insert_channel: "x".into(), ..segment(18, SegmentState::Flushed, Some(1)) },
+        SegmentInfo {
+            start_position: Some(position(250)),
+            ..segment(19, SegmentState::Growing, None)
+        },
+    ];
+    for info in segments {
+        let put = story.put(&segment_key(info.id), info.encode_to_vec());
+        story.run(put);
+    }
+    story.acknowledge(5, ChannelWatchState::WatchFailure);
+    story.release(ReleaseReason::Failed);
+    story.show();
+    let checkpoint = story.put(
+        &format!("meta/datacoord-meta/channel-cp/{CHANNEL}"),
+        position(500).encode_to_vec(),
+    );
+    story.run(checkpoint);
+    story.acknowledge(5, ChannelWatchState::ReleaseSuccess);
+    story.assign(6);
+    story.show();
+    story.expect(&expect![[]]);
+}
+
+#[test]
+fn a_command_sees_what_came_before_it_in_the_same_chunk() {
+    let mut story = Story::new();
+    let flushed = segment(11, SegmentState::Flushed, Some(300));
+    let put = story.put(&segment_key(11), flushed.encode_to_vec());
+    story.run(put);
+    let dropped = segment(11, SegmentState::Dropped, Some(300));
+    let fresh = segment(12, SegmentState::Growing, Some(350));
+    let checkpoint = format!("meta/datacoord-meta/channel-cp/{CHANNEL}");
+    story.run_all(vec![
+        story.put(&segment_key(11), dropped.encode_to_vec()),
+        story.put(&segment_key(12), fresh.encode_to_vec()),
+        story.put(&checkpoint, position(320).encode_to_vec()),
+        watch(5),
+        // Of the watch, the views know nothing yet.
+        watch(6),
+    ]);
+    story.show();
+    story.expect(&expect![[]]);
+}
+
+#[test]
+fn a_move_goes_by_release_and_every_watch_is_an_epoch() {
+    let mut story = Story::new();
+    story.session(5);
+    story.session(6);
+    story.run(watch(5));
+    story.assign(6);
+    story.acknowledge(5, ChannelWatchState::WatchSuccess);
+    story.assign(6);
+    story.release(ReleaseReason::Balance);
+    story.show();
+    story.acknowledge(5, ChannelWatchState::ReleaseSuccess);
+    story.assign(6);
+    story.show();
+    // Nobody else is there: the same node once more.
+    story.acknowledge(6, ChannelWatchState::WatchFailure);
+    story.release(ReleaseReason::Failed);
+    story.acknowledge(6, ChannelWatchState::ReleaseSuccess);
+    story.assign(6);
+    story.show();
+    story.expect(&expect![[]]);
+}
+
+#[test]
+fn a_step_that_saw_something_older_is_refused() {
+    let mut story = Story::new();
+    story.session(5);
+    story.run(watch(5));
+    let before_the_answer = story.step(Step::Release(ReleaseReason::Failed.into()));
+    story.acknowledge(5, ChannelWatchState::WatchSuccess);
+    story.run(before_the_answer);
+    let release = story.step(Step::Release(ReleaseReason::Balance.into()));
+    let assign = story.step(Step::AssignTo(6));
+    story.run_all(vec![release.clone(), assign, release]);
+    let unknown = channel(Kind::Move(MoveChannels {
+        moves: vec![
+            ChannelMove { channel: "x".to_owned(), step: Some(Step::AssignTo(6)), ..Default::default() },
+            ChannelMove { channel: CHANNEL.to_owned(), ..Default::default() },
+        ],
+    }));
+    story.run(unknown);
+    story.show();
+    story.expect(&expect![[]]);
+}
+
+#[test]
+fn the_channels_of_a_lost_node_go_at_once() {
+    let mut story = Story::new();
+    story.session(5);
+    story.run(watch(5));
+    story.acknowledge(5, ChannelWatchState::WatchSuccess);
+    let gone = quorate::command::Kind::DeleteRange(etcd::DeleteRangeRequest {
+        key: format!("{}meta/session/datanode-5", story.root()).into(),
+        ..etcd::DeleteRangeRequest::default()
+    });
+    story.run(gone);
+    let assign = story.step(Step::AssignTo(6));
+    story.run(assign.clone());
+    story.show();
+    // The entry comes again after a failover.
+    story.run(assign);
+    story.show();
+    story.expect(&expect![[]]);
+}
+
+#[test]
+fn a_channel_whose_segments_are_being_compacted_stays_unless_its_node_fails() {
+    let mut story = Story::new();
+    story.run(watch(5));
+    story.acknowledge(5, ChannelWatchState::WatchSuccess);
+    let plan = |state: CompactionState| CompactionTask {
+        plan: 9,
+        channel: CHANNEL.to_owned(),
+        state: state.into(),
+        ..CompactionTask::default()
+    };
+    let put = |story: &Story, state| story.put("quorate/compaction/9", plan(state).encode_to_vec());
+    story.run(put(&story, CompactionState::Executing));
+    story.release(ReleaseReason::Balance);
+    story.release(ReleaseReason::Drain);
+    story.run(put(&story, CompactionState::Synced));
+    // Committed views say that it is over; an earlier command of the chunk says that it is not.
+    let release = story.step(Step::Release(ReleaseReason::Balance.into()));
+    story.run_all(vec![put(&story, CompactionState::Executing), release]);
+    story.release(ReleaseReason::Failed);
+    story.show();
+    story.expect(&expect![[]]);
+}
+
+#[test]
+fn a_removed_channel_ends_when_its_node_has_let_go() {
+    let mut story = Story::new();
+    story.session(5);
+    story.run(watch(5));
+    story.acknowledge(5, ChannelWatchState::WatchSuccess);
+    let mark = story.put(&format!("meta/datacoord-meta/channel-removal/{CHANNEL}"), "removed");
+    story.run(mark);
+    story.release(ReleaseReason::Removed);
+    story.show();
+    // A repetition of the call that created it does not bring it back.
+    story.run(watch(6));
+    story.acknowledge(5, ChannelWatchState::ReleaseSuccess);
+    story.assign(6);
+    story.show();
+    story.assign(6);
+    story.expect(&expect![[]]);
+}
+
+#[test]
+fn keys_that_a_stock_coordinator_left_are_taken_over_once() {
+    let mut story = Story::new();
+    story.session(7);
+    let info = ChannelWatchInfo {
+        vchan: Some(proto::milvus::data::VchannelInfo {
+            collection_id: 1,
+            channel_name: CHANNEL.to_owned(),
+            ..Default::default()
+        }),
+        state: ChannelWatchState::WatchSuccess.into(),
+        ..ChannelWatchInfo::default()
+    };
+    for node in [5, 7, NOBODY] {
+        let put = story.put(&format!("meta/channelwatch/{node}/{CHANNEL}"), info.encode_to_vec());
+        story.run(put);
+    }
+    let adopt = |names: &[&str]| {
+        let channels = names.iter().map(|name| (*name).to_owned()).collect();
+        channel(Kind::Adopt(AdoptChannels { channels }))
+    };
+    // Whoever creates the collection again does not take it away from its node.
+    story.run(watch(9));
+    story.run(adopt(&[CHANNEL, "x"]));
+    story.run(adopt(&[CHANNEL]));
+    story.show();
+    let delete = |story: &Story, node: i64, epoch: u64| {
+        channel(Kind::Move(MoveChannels {
+            moves: vec![ChannelMove {
+                channel: CHANNEL.to_owned(),
+                epoch,
+                key_revision: story.revision(&format!("meta/channelwatch/{node}/{CHANNEL}")),
+                step: Some(Step::DeleteKeyOf(node)),
+            }],
+        }))
+    };
+    story.run(delete(&story, 7, 1));
+    story.run(delete(&story, 5, 3));
+    story.run(delete(&story, 5, 1));
+    story.run(delete(&story, NOBODY, 1));
+    story.show();
+    story.expect(&expect![[]]);
+}
+
+#[test]
+fn the_record_keeps_what_a_new_watch_needs() {
+    let mut story = Story::new();
+    story.run(watch(5));
+    let value = story.value(&format!("quorate/channel/{CHANNEL}")).expect("a record");
+    let record = ChannelRecord::decode(value).expect("a record");
+    assert_eq!(record.schema.map(|schema| schema.name), Some("c".to_owned()));
+    assert_eq!((record.create_ts, record.start_positions.len()), (77, 2));
+}
+
+#[test]
+fn a_command_without_a_kind_is_refused() {
+    let mut story = Story::new();
+    story.run(quorate::command::Kind::Coordinator(quorate::CoordinatorCommand {
+        area: Some(Area::Channel(quorate::ChannelCommand { kind: None })),
+    }));
+    story.expect(&expect![[]]);
+}

@@ -1,0 +1,149 @@
+//! What a data node is told with a command: where to read from and which segments it will meet.
+//!
+//! A data node discards replayed rows by these lists. A segment that is missing in them comes back
+//! from the dead, so they are made at the moment of the write, from the records as they are then,
+//! and never taken from a value that a node wrote back: those come without lists.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+use proto::milvus::common::SegmentState;
+use proto::milvus::data::{ChannelWatchInfo, ChannelWatchState, SegmentInfo, VchannelInfo};
+use proto::milvus::msg::MsgPosition;
+use proto::quorate::{ChannelRecord, SegmentRef};
+
+use crate::coordinator::keys::DataKey;
+use crate::coordinator::records::Records;
+use crate::coordinator::segment::view::Segment;
+use crate::state::draft::Stop;
+use crate::view::{Name, SegmentId};
+
+/// Segments that the chunk changed and the views do not know yet; gathered once a command.
+pub(super) struct PendingSegments {
+    /// `None`: not alive any more, or no record.
+    by_id: BTreeMap<i64, Option<(SegmentRef, Segment)>>,
+}
+
+impl PendingSegments {
+    pub(super) fn of(records: &Records<'_, '_>) -> PendingSegments {
+        let mut by_id = BTreeMap::new();
+        for (key, value) in records.pending(&records.keys().all_segments()) {
+            let Some(DataKey::Segment(of)) = records.keys().data_key(&key) else { continue };
+            let decoded = value.and_then(|value| {
+                let info = SegmentInfo::decode(value).ok()?;
+                let channel = Name::from(info.insert_channel.as_str());
+                Some((of, Segment::of(&info, channel, 0).ok()?))
+            });
+            by_id.insert(of.segment, decoded);
+        }
+        PendingSegments { by_id }
+    }
+
+    /// Segments of a channel in any state, by ascending id.
+    fn of_channel(
+        &self,
+        records: &Records<'_, '_>,
+        channel: &str,
+    ) -> BTreeMap<i64, (SegmentRef, Segment)> {
+        let committed = records.committed().views().segments().of_channel(channel);
+        let mut found: BTreeMap<i64, (SegmentRef, Segment)> = committed
+            .filter(|(SegmentId(id), _)| !self.by_id.contains_key(id))
+            .map(|(id, segment)| (id.0, (segment.reference(id), segment.clone())))
+            .collect();
+        let pending = self.by_id.iter().filter_map(|(id, row)| Some((*id, row.clone()?)));
+        found.extend(pending.filter(|(_, (_, segment))| &*segment.channel == channel));
+        found
+    }
+}
+
+/// Writes a command into the key of the channel's owner.
+///
+/// # Errors
+/// A record that it needs does not decode.
+pub(super) fn put_command(
+    records: &mut Records<'_, '_>,
+    pending: &PendingSegments,
+    channel: &str,
+    record: &ChannelRecord,
+    command: ChannelWatchState,
+) -> Result<(), Stop> {
+    let info = ChannelWatchInfo {
+        vchan: Some(vchannel_info(records, pending, channel, record)?),
+        start_ts: i64::try_from(records.at_ms() / 1000).unwrap_or(i64::MAX),
+        state: command.into(),
+        schema: record.schema.clone(),
+        ..ChannelWatchInfo::default()
+    };
+    records.put(records.keys().channel_watch(record.node, channel), &info);
+    Ok(())
+}
+
+fn vchannel_info(
+    records: &Records<'_, '_>,
+    pending: &PendingSegments,
+    channel: &str,
+    record: &ChannelRecord,
+) -> Result<VchannelInfo, Stop> {
+    let segments = pending.of_channel(records, channel);
+    let mut info = VchannelInfo {
+        collection_id: record.collection,
+        channel_name: channel.to_owned(),
+        seek_position: seek_position(records, &segments, channel, record)?,
+        ..VchannelInfo::default()
+    };
+    for (id, (_, segment)) in &segments {
+        // Those without a position were never seen by a data node: it learns of them from the rows.
+        let is_known = segment.start_ts.is_some() || segment.dml_ts.is_some();
+        if segment.is_fake || segment.is_importing || !is_known {
+            continue;
+        }
+        match segment.state {
+            SegmentState::Dropped => info.dropped_segment_ids.push(*id),
+            SegmentState::Flushed | SegmentState::Flushing => info.flushed_segment_ids.push(*id),
+            SegmentState::Growing | SegmentState::Sealed => info.unflushed_segment_ids.push(*id),
+            SegmentState::None | SegmentState::NotExist | SegmentState::Importing => {}
+        }
+    }
+    Ok(info)
+}
+
+/// The checkpoint; else where the oldest unwritten rows of a segment may begin; else where the
+/// collection begins.
+fn seek_position(
+    records: &Records<'_, '_>,
+    segments: &BTreeMap<i64, (SegmentRef, Segment)>,
+    channel: &str,
+    record: &ChannelRecord,
+) -> Result<Option<MsgPosition>, Stop> {
+    let named = |position: MsgPosition| MsgPosition {
+        channel_name: channel.to_owned(),
+        ..position
+    };
+    if let Some(checkpoint) = records.get::<MsgPosition>(&records.keys().checkpoint(channel))? {
+        return Ok(Some(named(checkpoint)));
+    }
+    let earliest = segments
+        .values()
+        .filter(|(_, segment)| segment.state != SegmentState::Dropped && !segment.is_importing)
+        .filter_map(|(of, segment)| Some((segment.dml_ts.or(segment.start_ts)?, of)))
+        .min_by_key(|(timestamp, of)| (*timestamp, of.segment));
+    if let Some((_, of)) = earliest
+        && let Some(info) = records.get::<SegmentInfo>(&records.keys().segment(*of))?
+    {
+        return Ok(info.dml_position.or(info.start_position));
+    }
+    let physical = physical_channel(channel);
+    let start = record.start_positions.iter().find(|start| start.key == physical);
+    Ok(start.map(|start| {
+        named(MsgPosition {
+            msg_id: start.data.clone(),
+            timestamp: record.create_ts,
+            ..MsgPosition::default()
+        })
+    }))
+}
+
+/// The name before the last underscore.
+pub(super) fn physical_channel(channel: &str) -> &str {
+    channel.rsplit_once('_').map_or(channel, |(physical, _)| physical)
+}
