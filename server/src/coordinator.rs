@@ -6,6 +6,7 @@
 
 pub(crate) mod clients;
 pub(crate) mod counts;
+pub(crate) mod data_nodes;
 pub(crate) mod failure;
 pub(crate) mod ids;
 pub(crate) mod lead;
@@ -14,6 +15,7 @@ pub(crate) mod objects;
 pub(crate) mod observed;
 pub(crate) mod presence;
 pub(crate) mod records;
+pub(crate) mod recovery;
 pub(crate) mod settings;
 pub(crate) mod tso;
 pub(crate) mod wakes;

@@ -105,7 +105,7 @@ pub(crate) fn pair(store: &dyn StateRead, id: EventId) -> Result<etcd::KeyValue,
 
 /// Pairs that must be there, in the given order. Those that were written one after the other, as
 /// keys that are loaded in order are, cost a step of a scan each instead of a search.
-pub(crate) fn pairs(store: &dyn StateRead, ids: &[EventId]) -> Result<Vec<etcd::KeyValue>, Fault> {
+pub fn pairs(store: &dyn StateRead, ids: &[EventId]) -> Result<Vec<etcd::KeyValue>, Fault> {
     let mut order: Vec<usize> = (0..ids.len()).collect();
     order.sort_unstable_by_key(|nth| ids[*nth]);
     let mut found = vec![None; ids.len()];

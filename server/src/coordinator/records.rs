@@ -1,12 +1,21 @@
 //! Whole records, read from the store: what the views leave out. Paths of logs are filled in.
 
-use proto::milvus::data;
+use prost::Message;
+use proto::milvus::{data, index, msg};
 use proto::quorate::SegmentRef;
 use raft::View;
 use statemachine::coordinator::keys::{Keys, LogKind};
+use statemachine::view::SegmentId;
+use statemachine::{EventId, State, history};
 
-use super::Failure;
 use super::settings::CoordinatorSettings;
+use super::{Code, Failure};
+
+/// Where the rows of one segment are in an image.
+struct Place {
+    segment: EventId,
+    logs: Vec<(LogKind, EventId)>,
+}
 
 /// A segment with its logs, as Milvus's calls return it.
 ///
@@ -17,6 +26,174 @@ pub(crate) fn segment(
     settings: &CoordinatorSettings,
     of: SegmentRef,
 ) -> Result<Option<data::SegmentInfo>, Failure> {
-    let _ = (view, settings, of, Keys { root_path: "" }, LogKind::ALL);
-    Ok(None)
+    Ok(segments(view, settings, &[SegmentId(of.segment)])?.pop())
+}
+
+/// Segments with their logs, all of one moment, in the given order. Those that are not known are left
+/// out.
+///
+/// # Errors
+/// The store cannot be read, or a record is no record.
+pub(crate) fn segments(
+    view: &View,
+    settings: &CoordinatorSettings,
+    ids: &[SegmentId],
+) -> Result<Vec<data::SegmentInfo>, Failure> {
+    let (places, image) =
+        view.pin(|state| ids.iter().filter_map(|id| place(state, *id)).collect::<Vec<Place>>());
+    let wanted: Vec<EventId> = places
+        .iter()
+        .flat_map(|place| {
+            std::iter::once(place.segment).chain(place.logs.iter().map(|(_, row)| *row))
+        })
+        .collect();
+    let mut rows = history::pairs(&image, &wanted).map_err(unreadable)?.into_iter();
+    let mut next = || rows.next().map(|row| row.value).unwrap_or_default();
+    let root = settings.storage_root();
+    let mut segments = Vec::with_capacity(places.len());
+    for place in &places {
+        let mut info = data::SegmentInfo::decode(next()).map_err(|error| undecodable(&error))?;
+        for (kind, _) in &place.logs {
+            let logs = data::FieldBinlog::decode(next()).map_err(|error| undecodable(&error))?;
+            match kind {
+                LogKind::Insert => info.binlogs.push(logs),
+                LogKind::Stats => info.statslogs.push(logs),
+                LogKind::Delta => info.deltalogs.push(logs),
+            }
+        }
+        fill_in_paths(root, &mut info);
+        segments.push(info);
+    }
+    Ok(segments)
+}
+
+fn place(state: &State, id: SegmentId) -> Option<Place> {
+    let keys = Keys { root_path: &state.settings().root_path };
+    let segments = state.views().segments();
+    let of = segments.get(id)?.reference(id);
+    let segment = state.key_meta(keys.segment(of).as_bytes())?.event_id();
+    let mut logs = Vec::new();
+    for kind in LogKind::ALL {
+        let fields = segments.logs(id).into_iter().flat_map(|logs| logs.of_kind(kind));
+        for (field, _) in fields {
+            let meta = state.key_meta(keys.log(kind, of, field).as_bytes());
+            logs.extend(meta.map(|meta| (kind, meta.event_id())));
+        }
+    }
+    Some(Place { segment, logs })
+}
+
+/// Milvus's components read log paths and nothing else; the records keep numbers.
+fn fill_in_paths(root: &str, info: &mut data::SegmentInfo) {
+    let data::SegmentInfo { collection_id, partition_id, id, .. } = *info;
+    let fill = |logs: &mut Vec<data::FieldBinlog>, area: &str, has_field: bool| {
+        for field in logs {
+            let below = if has_field { format!("/{}", field.field_id) } else { String::new() };
+            for log in field.binlogs.iter_mut().filter(|log| log.log_path.is_empty()) {
+                let number = log.log_id;
+                log.log_path =
+                    format!("{root}/{area}/{collection_id}/{partition_id}/{id}{below}/{number}");
+            }
+        }
+    };
+    fill(&mut info.binlogs, "insert_log", true);
+    fill(&mut info.statslogs, "stats_log", true);
+    fill(&mut info.deltalogs, "delta_log", false);
+    // What remains of a delta log without a delete is an entry without files.
+    info.deltalogs.retain(|logs| !logs.binlogs.is_empty());
+}
+
+/// Rows as the logs of the first field count them, where there are any.
+pub(crate) fn rows_of_logs(info: &data::SegmentInfo) -> Option<i64> {
+    let logs = info.binlogs.first()?;
+    let rows: i64 = logs.binlogs.iter().map(|log| log.entries_num).sum();
+    (rows > 0).then_some(rows)
+}
+
+/// The build of an index over a segment, with the names of its files.
+///
+/// # Errors
+/// The store cannot be read, or the record is no record.
+pub(crate) fn segment_index(
+    view: &View,
+    of: SegmentRef,
+    build: i64,
+) -> Result<Option<index::SegmentIndex>, Failure> {
+    record(view, |keys| keys.segment_index(of, build))
+}
+
+/// How far a channel is consumed and written.
+///
+/// # Errors
+/// The store cannot be read, or the record is no record.
+pub(crate) fn checkpoint(view: &View, channel: &str) -> Result<Option<msg::MsgPosition>, Failure> {
+    let position: Option<msg::MsgPosition> = record(view, |keys| keys.checkpoint(channel))?;
+    Ok(position.map(|position| msg::MsgPosition { channel_name: channel.to_owned(), ..position }))
+}
+
+/// Any one record.
+///
+/// # Errors
+/// The store cannot be read, or the record is no record.
+pub(crate) fn record<M: Message + Default>(
+    view: &View,
+    key: impl FnOnce(Keys<'_>) -> String,
+) -> Result<Option<M>, Failure> {
+    let (place, image) = view.pin(|state| {
+        let key = key(Keys { root_path: &state.settings().root_path });
+        state.key_meta(key.as_bytes()).map(|meta| meta.event_id())
+    });
+    let Some(place) = place else { return Ok(None) };
+    let row = history::fetch(&image, place).map_err(unreadable)?;
+    row.map(|row| M::decode(row.value).map_err(|error| undecodable(&error))).transpose()
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "what map_err calls takes the error")]
+fn unreadable(fault: statemachine::Fault) -> Failure {
+    tracing::error!(%fault, "records cannot be read");
+    Failure::Unavailable("records cannot be read".to_owned())
+}
+
+fn undecodable(error: &prost::DecodeError) -> Failure {
+    Failure::refused(Code::Internal, format!("a record does not decode: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logs(field_id: i64, numbers: &[i64]) -> data::FieldBinlog {
+        let log = |number: &i64| data::Binlog { log_id: *number, ..Default::default() };
+        data::FieldBinlog { field_id, binlogs: numbers.iter().map(log).collect() }
+    }
+
+    #[test]
+    fn paths_are_those_that_milvus_writes() {
+        let mut info = data::SegmentInfo {
+            collection_id: 1,
+            partition_id: 2,
+            id: 3,
+            binlogs: vec![logs(100, &[7, 8])],
+            statslogs: vec![logs(100, &[1])],
+            deltalogs: vec![logs(0, &[9]), logs(1, &[])],
+            ..Default::default()
+        };
+        info.binlogs[0].binlogs[1].log_path = "elsewhere/8".to_owned();
+        fill_in_paths("files", &mut info);
+        let paths: Vec<&str> = [&info.binlogs, &info.statslogs, &info.deltalogs]
+            .into_iter()
+            .flatten()
+            .flat_map(|logs| &logs.binlogs)
+            .map(|log| log.log_path.as_str())
+            .collect();
+        assert_eq!(
+            paths,
+            [
+                "files/insert_log/1/2/3/100/7",
+                "elsewhere/8",
+                "files/stats_log/1/2/3/100/1",
+                "files/delta_log/1/2/3/9",
+            ]
+        );
+    }
 }

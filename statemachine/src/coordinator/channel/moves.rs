@@ -98,10 +98,7 @@ fn check_compactions(
 
 /// A plan of the channel that is at a data node, or whose node has not heard that it is done. One
 /// that still waits is no hindrance: it goes to whoever owns the channel then.
-fn executing_on(
-    records: &Records<'_, '_>,
-    channel: &str,
-) -> Result<Option<CompactionTask>, Stop> {
+fn executing_on(records: &Records<'_, '_>, channel: &str) -> Result<Option<CompactionTask>, Stop> {
     let committed = records.committed().views().plans().running_on(channel);
     let mut keys: BTreeSet<String> =
         committed.map(|plan| records.keys().compaction(plan.0)).collect();
@@ -172,11 +169,7 @@ fn end(records: &mut Records<'_, '_>, channel: &str, record: &ChannelRecord) {
 }
 
 /// A key of a node that does not own the channel: it answered after the channel had left it.
-fn delete_stray(
-    records: &mut Records<'_, '_>,
-    step: &ChannelMove,
-    node: i64,
-) -> Result<(), Stop> {
+fn delete_stray(records: &mut Records<'_, '_>, step: &ChannelMove, node: i64) -> Result<(), Stop> {
     let channel = &step.channel;
     let key = records.keys().channel_watch(node, channel);
     let record: Option<ChannelRecord> = records.get(&records.keys().channel(channel))?;

@@ -166,9 +166,9 @@ impl Story {
             let value = self.value(&format!("meta/channelwatch/{node}/{name}")).expect("alive");
             let info = watch_info(&value);
             let vchan = info.vchan.clone().unwrap_or_default();
-            let seek = vchan.seek_position.map(|at| {
-                format!("{}@{}", String::from_utf8_lossy(&at.msg_id), at.timestamp)
-            });
+            let seek = vchan
+                .seek_position
+                .map(|at| format!("{}@{}", String::from_utf8_lossy(&at.msg_id), at.timestamp));
             writeln!(
                 self.told,
                 "  {}/{name}: {:?} unflushed {:?} flushed {:?} dropped {:?} seek {}",
@@ -249,7 +249,18 @@ fn a_new_channel_is_watched_from_the_start_of_its_collection() {
     story.acknowledge(5, ChannelWatchState::WatchSuccess);
     story.run(watch(6));
     story.show();
-    story.expect(&expect![[]]);
+    story.expect(&expect![[r#"
+        changed ["dml_0_1v0", "dml_2_1v2"]; a/b: channel cannot be a/b: it is no name of a channel; : channel cannot be : it is no name of a channel
+        dml_0_1v0 of 5 epoch 1 removed Some(false)
+        dml_2_1v2 of 5 epoch 1 removed Some(false)
+          5/dml_0_1v0: ToWatch unflushed [] flushed [] dropped [] seek start@77
+          5/dml_2_1v2: ToWatch unflushed [] flushed [] dropped [] seek 
+        changed []
+        dml_0_1v0 of 5 epoch 1 removed Some(false)
+        dml_2_1v2 of 5 epoch 1 removed Some(false)
+          5/dml_0_1v0: WatchSuccess unflushed [] flushed [] dropped [] seek start@77
+          5/dml_2_1v2: ToWatch unflushed [] flushed [] dropped [] seek 
+    "#]]);
 }
 
 #[test]
@@ -260,7 +271,15 @@ fn without_data_nodes_channels_wait_with_nobody_and_go_to_the_first() {
     story.release(ReleaseReason::Balance);
     story.assign(5);
     story.show();
-    story.expect(&expect![[]]);
+    story.expect(&expect![[r#"
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of nobody epoch 1 removed Some(false)
+          nobody/dml_0_1v0: ToWatch unflushed [] flushed [] dropped [] seek start@77
+        changed []; dml_0_1v0: step cannot be release: nobody has it
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of 5 epoch 2 removed Some(false)
+          5/dml_0_1v0: ToWatch unflushed [] flushed [] dropped [] seek start@77
+    "#]]);
 }
 
 #[test]
@@ -290,15 +309,21 @@ fn the_lists_of_a_command_are_made_from_the_records_of_its_moment() {
     story.acknowledge(5, ChannelWatchState::WatchFailure);
     story.release(ReleaseReason::Failed);
     story.show();
-    let checkpoint = story.put(
-        &format!("meta/datacoord-meta/channel-cp/{CHANNEL}"),
-        position(500).encode_to_vec(),
-    );
+    let checkpoint = story
+        .put(&format!("meta/datacoord-meta/channel-cp/{CHANNEL}"), position(500).encode_to_vec());
     story.run(checkpoint);
     story.acknowledge(5, ChannelWatchState::ReleaseSuccess);
     story.assign(6);
     story.show();
-    story.expect(&expect![[]]);
+    story.expect(&expect![[r#"
+        changed ["dml_0_1v0"]
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of 5 epoch 1 removed Some(false)
+          5/dml_0_1v0: ToRelease unflushed [11, 12, 19] flushed [13, 14] dropped [15] seek m200@200
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of 6 epoch 2 removed Some(false)
+          6/dml_0_1v0: ToWatch unflushed [11, 12, 19] flushed [13, 14] dropped [15] seek m500@500
+    "#]]);
 }
 
 #[test]
@@ -319,7 +344,12 @@ fn a_command_sees_what_came_before_it_in_the_same_chunk() {
         watch(6),
     ]);
     story.show();
-    story.expect(&expect![[]]);
+    story.expect(&expect![[r#"
+        changed ["dml_0_1v0"]
+        changed []
+        dml_0_1v0 of 5 epoch 1 removed Some(false)
+          5/dml_0_1v0: ToWatch unflushed [12] flushed [] dropped [11] seek m320@320
+    "#]]);
 }
 
 #[test]
@@ -342,7 +372,21 @@ fn a_move_goes_by_release_and_every_watch_is_an_epoch() {
     story.acknowledge(6, ChannelWatchState::ReleaseSuccess);
     story.assign(6);
     story.show();
-    story.expect(&expect![[]]);
+    story.expect(&expect![[r#"
+        changed ["dml_0_1v0"]
+        changed []; dml_0_1v0: step cannot be assign: its owner has it
+        changed []; dml_0_1v0: step cannot be assign: its owner has it
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of 5 epoch 1 removed Some(false)
+          5/dml_0_1v0: ToRelease unflushed [] flushed [] dropped [] seek start@77
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of 6 epoch 2 removed Some(false)
+          6/dml_0_1v0: ToWatch unflushed [] flushed [] dropped [] seek start@77
+        changed ["dml_0_1v0"]
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of 6 epoch 3 removed Some(false)
+          6/dml_0_1v0: ToWatch unflushed [] flushed [] dropped [] seek start@77
+    "#]]);
 }
 
 #[test]
@@ -358,13 +402,26 @@ fn a_step_that_saw_something_older_is_refused() {
     story.run_all(vec![release.clone(), assign, release]);
     let unknown = channel(Kind::Move(MoveChannels {
         moves: vec![
-            ChannelMove { channel: "x".to_owned(), step: Some(Step::AssignTo(6)), ..Default::default() },
+            ChannelMove {
+                channel: "x".to_owned(),
+                step: Some(Step::AssignTo(6)),
+                ..Default::default()
+            },
             ChannelMove { channel: CHANNEL.to_owned(), ..Default::default() },
         ],
     }));
     story.run(unknown);
     story.show();
-    story.expect(&expect![[]]);
+    story.expect(&expect![[r#"
+        changed ["dml_0_1v0"]
+        changed []; dml_0_1v0: channel dml_0_1v0 changed meanwhile: epoch 1, key revision 4
+        changed ["dml_0_1v0"]
+        changed []; dml_0_1v0: channel dml_0_1v0 changed meanwhile: epoch 1, key revision 5
+        changed []; dml_0_1v0: channel dml_0_1v0 changed meanwhile: epoch 1, key revision 5
+        changed []; x: channel x is not known; dml_0_1v0: step cannot be no command: this version does not know it
+        dml_0_1v0 of 5 epoch 1 removed Some(false)
+          5/dml_0_1v0: ToRelease unflushed [] flushed [] dropped [] seek start@77
+    "#]]);
 }
 
 #[test]
@@ -384,7 +441,15 @@ fn the_channels_of_a_lost_node_go_at_once() {
     // The entry comes again after a failover.
     story.run(assign);
     story.show();
-    story.expect(&expect![[]]);
+    story.expect(&expect![[r#"
+        changed ["dml_0_1v0"]
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of 6 epoch 2 removed Some(false)
+          6/dml_0_1v0: ToWatch unflushed [] flushed [] dropped [] seek start@77
+        changed []; dml_0_1v0: channel dml_0_1v0 changed meanwhile: epoch 2, key revision 6
+        dml_0_1v0 of 6 epoch 2 removed Some(false)
+          6/dml_0_1v0: ToWatch unflushed [] flushed [] dropped [] seek start@77
+    "#]]);
 }
 
 #[test]
@@ -408,7 +473,15 @@ fn a_channel_whose_segments_are_being_compacted_stays_unless_its_node_fails() {
     story.run_all(vec![put(&story, CompactionState::Executing), release]);
     story.release(ReleaseReason::Failed);
     story.show();
-    story.expect(&expect![[]]);
+    story.expect(&expect![[r#"
+        changed ["dml_0_1v0"]
+        changed []; dml_0_1v0: compaction plan 9 is in state 2, which does not allow that
+        changed []; dml_0_1v0: compaction plan 9 is in state 2, which does not allow that
+        changed []; dml_0_1v0: compaction plan 9 is in state 2, which does not allow that
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of 5 epoch 1 removed Some(false)
+          5/dml_0_1v0: ToRelease unflushed [] flushed [] dropped [] seek start@77
+    "#]]);
 }
 
 #[test]
@@ -427,7 +500,15 @@ fn a_removed_channel_ends_when_its_node_has_let_go() {
     story.assign(6);
     story.show();
     story.assign(6);
-    story.expect(&expect![[]]);
+    story.expect(&expect![[r#"
+        changed ["dml_0_1v0"]
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of 5 epoch 1 removed Some(true)
+          5/dml_0_1v0: ToRelease unflushed [] flushed [] dropped [] seek start@77
+        changed []
+        changed ["dml_0_1v0"]
+        changed []; dml_0_1v0: channel dml_0_1v0 is not known
+    "#]]);
 }
 
 #[test]
@@ -471,7 +552,21 @@ fn keys_that_a_stock_coordinator_left_are_taken_over_once() {
     story.run(delete(&story, 5, 1));
     story.run(delete(&story, NOBODY, 1));
     story.show();
-    story.expect(&expect![[]]);
+    story.expect(&expect![[r#"
+        changed []
+        changed ["dml_0_1v0"]; x: channel x is not known
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of 7 epoch 1 removed Some(false)
+          nobody/dml_0_1v0: WatchSuccess unflushed [] flushed [] dropped [] seek 
+          5/dml_0_1v0: WatchSuccess unflushed [] flushed [] dropped [] seek 
+          7/dml_0_1v0: WatchSuccess unflushed [] flushed [] dropped [] seek 
+        changed []; dml_0_1v0: channel dml_0_1v0 changed meanwhile: epoch 1, key revision 4
+        changed []; dml_0_1v0: channel dml_0_1v0 changed meanwhile: epoch 1, key revision 3
+        changed ["dml_0_1v0"]
+        changed ["dml_0_1v0"]
+        dml_0_1v0 of 7 epoch 1 removed Some(false)
+          7/dml_0_1v0: WatchSuccess unflushed [] flushed [] dropped [] seek 
+    "#]]);
 }
 
 #[test]
@@ -490,5 +585,7 @@ fn a_command_without_a_kind_is_refused() {
     story.run(quorate::command::Kind::Coordinator(quorate::CoordinatorCommand {
         area: Some(Area::Channel(quorate::ChannelCommand { kind: None })),
     }));
-    story.expect(&expect![[]]);
+    story.expect(&expect![[r#"
+        channel cannot be no command: this version does not know it
+    "#]]);
 }

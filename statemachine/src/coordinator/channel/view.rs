@@ -1,6 +1,6 @@
 //! View of our own channel records, and of Milvus's checkpoints and removal marks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use prost::Message;
@@ -44,7 +44,9 @@ impl fmt::Display for Checkpoint {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Assignments {
     rows: Rows<Name, Assignment>,
-    of_collection: std::collections::BTreeSet<(CollectionId, Name)>,
+    of_collection: BTreeSet<(CollectionId, Name)>,
+    of_node: BTreeSet<(ServerId, Name)>,
+    n_of_node: BTreeMap<ServerId, usize>,
     checkpoints: Rows<Name, Checkpoint>,
     /// True: removed.
     removals: BTreeMap<Name, bool>,
@@ -66,6 +68,8 @@ impl Assignments {
         let row = Row::from_result(assignment, kv.mod_revision);
         if let Some(assignment) = row.decoded() {
             self.of_collection.insert((assignment.collection, channel.clone()));
+            self.of_node.insert((assignment.node, channel.clone()));
+            *self.n_of_node.entry(assignment.node).or_default() += 1;
         }
         self.rows.put(channel, row);
     }
@@ -73,7 +77,14 @@ impl Assignments {
     pub(crate) fn delete(&mut self, channel: &str) {
         let channel = Name::from(channel);
         if let Some(Row::Decoded(old)) = self.rows.remove(&channel) {
-            self.of_collection.remove(&(old.collection, channel));
+            self.of_collection.remove(&(old.collection, channel.clone()));
+            self.of_node.remove(&(old.node, channel));
+            if let Some(count) = self.n_of_node.get_mut(&old.node) {
+                *count -= 1;
+                if *count == 0 {
+                    self.n_of_node.remove(&old.node);
+                }
+            }
         }
     }
 
@@ -118,6 +129,22 @@ impl Assignments {
             .range(first..)
             .take_while(move |(other, _)| *other == collection)
             .filter_map(|(_, channel)| Some((channel, self.rows.get(channel)?)))
+    }
+
+    /// Channels of a node, by name.
+    pub fn of_node(&self, node: ServerId) -> impl Iterator<Item = (&Name, &Assignment)> {
+        let all = self.of_node.range((node, Name::from(""))..);
+        all.take_while(move |(owner, _)| *owner == node)
+            .filter_map(|(_, channel)| Some((channel, self.rows.get(channel)?)))
+    }
+
+    pub fn n_of_node(&self, node: ServerId) -> usize {
+        self.n_of_node.get(&node).copied().unwrap_or(0)
+    }
+
+    /// Everybody who owns a channel, `ServerId::NOBODY` too, with the number of them.
+    pub fn owners(&self) -> impl Iterator<Item = (ServerId, usize)> {
+        self.n_of_node.iter().map(|(node, count)| (*node, *count))
     }
 
     pub fn checkpoint(&self, channel: &str) -> Option<&Checkpoint> {

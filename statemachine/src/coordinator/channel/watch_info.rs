@@ -115,10 +115,8 @@ fn seek_position(
     channel: &str,
     record: &ChannelRecord,
 ) -> Result<Option<MsgPosition>, Stop> {
-    let named = |position: MsgPosition| MsgPosition {
-        channel_name: channel.to_owned(),
-        ..position
-    };
+    let named =
+        |position: MsgPosition| MsgPosition { channel_name: channel.to_owned(), ..position };
     if let Some(checkpoint) = records.get::<MsgPosition>(&records.keys().checkpoint(channel))? {
         return Ok(Some(named(checkpoint)));
     }

@@ -1,0 +1,50 @@
+//! Data nodes that can be given something to do.
+
+use std::collections::BTreeSet;
+
+use statemachine::Views;
+use statemachine::session::{Role, Session};
+use statemachine::view::ServerId;
+
+/// Older data nodes speak another protocol.
+const VERSION_MIN: [u32; 3] = [2, 2, 3];
+
+/// Alive and not about to stop, by id.
+pub(crate) fn usable(views: &Views) -> BTreeSet<ServerId> {
+    let nodes = views.sessions().nodes(Role::DataNode);
+    nodes.filter(|(_, session)| is_usable(session)).map(|(id, _)| id).collect()
+}
+
+fn is_usable(session: &Session) -> bool {
+    !session.stopping && is_new_enough(&session.version)
+}
+
+/// Alive, whatever they can do.
+pub(crate) fn alive(views: &Views) -> BTreeSet<ServerId> {
+    views.sessions().nodes(Role::DataNode).map(|(id, _)| id).collect()
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let digits = version.split(['-', '+']).next().unwrap_or_default();
+    let mut parts = digits.trim_start_matches('v').split('.').map(str::parse::<u32>);
+    let mut next = || parts.next().and_then(Result::ok);
+    match (next(), next(), next()) {
+        (Some(major), Some(minor), Some(patch)) => [major, minor, patch] >= VERSION_MIN,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_new_enough;
+
+    #[test]
+    fn versions_count_as_numbers() {
+        let told: Vec<bool> =
+            ["2.2.2", "2.2.3", "2.10.0", "2.3.5-dev", "v2.3.5", "", "2.3", "1.9.9", "latest"]
+                .into_iter()
+                .map(is_new_enough)
+                .collect();
+        assert_eq!(told, [false, true, true, true, true, false, false, false, false]);
+    }
+}

@@ -1,0 +1,259 @@
+//! What a query node is to load of a channel: which segments as they are on disk, which from the
+//! message queue, which not at all, and from where to read on.
+
+use std::collections::BTreeSet;
+
+use proto::milvus::common::{IndexState, SegmentState};
+use proto::milvus::{data, msg};
+use proto::quorate;
+use raft::View;
+use statemachine::coordinator::segment::view::Segment;
+use statemachine::view::{PartitionId, SegmentId};
+use statemachine::{State, Views};
+
+use super::{Failure, records};
+
+/// Segments of a channel by what is to be done with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lists {
+    pub(crate) flushed: BTreeSet<SegmentId>,
+    pub(crate) unflushed: BTreeSet<SegmentId>,
+    pub(crate) dropped: BTreeSet<SegmentId>,
+}
+
+/// Sorts a channel's segments. A result of a compaction that has no index yet is left out, and its
+/// inputs take its place, so that nobody searches without an index what had one.
+///
+/// No partition stands for all.
+pub(crate) fn lists(
+    views: &Views,
+    channel: &str,
+    partitions: &BTreeSet<PartitionId>,
+    index_min_rows: i64,
+) -> Lists {
+    let considered: Vec<(SegmentId, &Segment)> = views
+        .segments()
+        .of_channel(channel)
+        .filter(|(_, segment)| {
+            !segment.is_fake
+                && !segment.is_importing
+                && (partitions.is_empty() || partitions.contains(&segment.partition))
+                && (segment.start_ts.is_some() || segment.dml_ts.is_some())
+        })
+        .collect();
+    sort(&considered, index_min_rows, |id, segment| is_indexed(views, id, segment))
+}
+
+fn sort(
+    considered: &[(SegmentId, &Segment)],
+    index_min_rows: i64,
+    is_indexed: impl Fn(SegmentId, &Segment) -> bool,
+) -> Lists {
+    let mut lists = Lists::default();
+    let (mut indexed, mut raw) = (BTreeSet::new(), BTreeSet::new());
+    for (id, segment) in considered {
+        match segment.state {
+            SegmentState::Dropped => lists.dropped.insert(*id),
+            SegmentState::Flushed | SegmentState::Flushing => {
+                let as_if_indexed = segment.rows < index_min_rows || is_indexed(*id, segment);
+                if as_if_indexed { indexed.insert(*id) } else { raw.insert(*id) }
+            }
+            SegmentState::None
+            | SegmentState::NotExist
+            | SegmentState::Growing
+            | SegmentState::Sealed
+            | SegmentState::Importing => lists.unflushed.insert(*id),
+        };
+    }
+    let find = |id: SegmentId| {
+        let nth = considered.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(considered[nth].1)
+    };
+    // Inputs may be results themselves.
+    let mut open: Vec<SegmentId> = raw.iter().copied().collect();
+    while let Some(id) = open.pop() {
+        let Some(segment) = find(id) else { continue };
+        let has_inputs = !segment.parents.is_empty()
+            && segment.parents.iter().all(|parent| find(*parent).is_some());
+        if !has_inputs {
+            continue;
+        }
+        raw.remove(&id);
+        for parent in &segment.parents {
+            lists.dropped.remove(parent);
+            if find(*parent).is_some_and(|segment| is_indexed(*parent, segment)) {
+                indexed.insert(*parent);
+            } else if raw.insert(*parent) {
+                open.push(*parent);
+            }
+        }
+    }
+    lists.flushed = indexed;
+    lists.flushed.append(&mut raw);
+    lists
+}
+
+/// Whether the index of the first vector field is there.
+fn is_indexed(views: &Views, id: SegmentId, segment: &Segment) -> bool {
+    let fields = views.catalog().fields(segment.collection);
+    let Some(field) =
+        fields.iter().find(|(_, field)| is_vector(field.data_type)).map(|(id, _)| *id)
+    else {
+        return false;
+    };
+    let indexes = views.indexes();
+    indexes.live_of(segment.collection).filter(|(_, definition)| definition.field == field).any(
+        |(index, _)| {
+            let build = indexes.of_index(id, index);
+            build.is_some_and(|(_, build)| build.state == IndexState::Finished)
+        },
+    )
+}
+
+fn is_vector(kind: proto::milvus::schema::DataType) -> bool {
+    // All kinds of vectors are numbered from 100 on.
+    kind as i32 >= proto::milvus::schema::DataType::BinaryVector as i32
+}
+
+/// Where the newest state of a position is kept.
+enum Seek {
+    Checkpoint,
+    Segment(quorate::SegmentRef),
+    Beginning,
+}
+
+/// From where whoever consumes the channel reads on: its checkpoint, else where the oldest unwritten
+/// rows may begin, else where the collection begins.
+///
+/// # Errors
+/// The store cannot be read, or a record is no record.
+pub(crate) fn seek_position(
+    view: &View,
+    channel: &str,
+    partitions: &BTreeSet<PartitionId>,
+) -> Result<Option<msg::MsgPosition>, Failure> {
+    match view.read(|state| seek(state, channel, partitions)) {
+        Seek::Checkpoint => records::checkpoint(view, channel),
+        Seek::Segment(of) => {
+            let info: Option<data::SegmentInfo> = records::record(view, |keys| keys.segment(of))?;
+            Ok(info.and_then(|info| info.dml_position.or(info.start_position)))
+        }
+        Seek::Beginning => {
+            let record: Option<quorate::ChannelRecord> =
+                records::record(view, |keys| keys.channel(channel))?;
+            let record = record.unwrap_or_default();
+            let physical = channel.rsplit_once('_').map_or(channel, |(physical, _)| physical);
+            let start = record.start_positions.into_iter().find(|start| start.key == physical);
+            Ok(start.map(|start| msg::MsgPosition {
+                channel_name: channel.to_owned(),
+                msg_id: start.data,
+                timestamp: record.create_ts,
+                ..msg::MsgPosition::default()
+            }))
+        }
+    }
+}
+
+fn seek(state: &State, channel: &str, partitions: &BTreeSet<PartitionId>) -> Seek {
+    let views = state.views();
+    if views.assignments().checkpoint(channel).is_some() {
+        return Seek::Checkpoint;
+    }
+    let earliest = views
+        .segments()
+        .of_channel(channel)
+        .filter(|(_, segment)| segment.state != SegmentState::Dropped && !segment.is_importing)
+        .filter(|(_, segment)| partitions.is_empty() || partitions.contains(&segment.partition))
+        .filter_map(|(id, segment)| {
+            Some((segment.dml_ts.or(segment.start_ts)?, id, segment.reference(id)))
+        })
+        .min_by_key(|(timestamp, id, _)| (*timestamp, *id));
+    match earliest {
+        Some((_, _, of)) => Seek::Segment(of),
+        None => Seek::Beginning,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use expect_test::expect;
+    use statemachine::view::{CollectionId, Name};
+
+    use super::*;
+
+    /// One segment a word: id, `g`rowing, `f`lushed or `d`ropped, `i` where it is indexed, `s` where
+    /// it is small, its parents.
+    fn check(segments: &str) -> String {
+        let mut rows = Vec::new();
+        let mut indexed = BTreeSet::new();
+        for word in segments.split_whitespace() {
+            let mut parts = word.split(':');
+            let id = SegmentId(parts.next().expect("an id").parse().expect("a number"));
+            let marks = parts.next().expect("marks");
+            let parents = parts.next().unwrap_or_default();
+            let parents = parents.split(',').filter(|parent| !parent.is_empty());
+            if marks.contains('i') {
+                indexed.insert(id);
+            }
+            let segment = Segment {
+                collection: CollectionId(1),
+                partition: PartitionId(2),
+                channel: Name::from("c"),
+                state: match &marks[..1] {
+                    "g" => SegmentState::Growing,
+                    "f" => SegmentState::Flushed,
+                    _ => SegmentState::Dropped,
+                },
+                rows: if marks.contains('s') { 10 } else { 5000 },
+                rows_max: 0,
+                last_expire_ts: 0,
+                start_ts: Some(1),
+                dml_ts: None,
+                dropped_at_ns: 0,
+                is_importing: false,
+                is_compacted: false,
+                is_compaction_result: false,
+                is_fake: false,
+                level: 0,
+                parents: parents.map(|id| SegmentId(id.parse().expect("a number"))).collect(),
+                revision: 1,
+            };
+            rows.push((id, segment));
+        }
+        let considered: Vec<(SegmentId, &Segment)> =
+            rows.iter().map(|(id, segment)| (*id, segment)).collect();
+        let lists = sort(&considered, 1024, |id, _| indexed.contains(&id));
+        let mut told = String::new();
+        for (name, ids) in [
+            ("flushed", &lists.flushed),
+            ("unflushed", &lists.unflushed),
+            ("dropped", &lists.dropped),
+        ] {
+            let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+            write!(told, "{name} {ids:?} ").expect("a string grows");
+        }
+        told
+    }
+
+    #[test]
+    fn results_without_an_index_wait_behind_their_inputs() {
+        expect!["flushed [2, 3, 4] unflushed [1] dropped [5] "]
+            .assert_eq(&check("1:g 2:f 3:fi 4:fs 5:di"));
+        expect!["flushed [1, 2] unflushed [] dropped [] "].assert_eq(&check("1:di 2:di 3:f:1,2"));
+        expect!["flushed [3] unflushed [] dropped [1, 2] "].assert_eq(&check("1:di 2:di 3:fi:1,2"));
+        // Small ones are searched without.
+        expect!["flushed [3] unflushed [] dropped [1, 2] "].assert_eq(&check("1:ds 2:ds 3:fs:1,2"));
+        // An input is gone already.
+        expect!["flushed [3] unflushed [] dropped [2] "].assert_eq(&check("2:di 3:f:1,2"));
+    }
+
+    #[test]
+    fn inputs_that_are_results_give_way_in_turn() {
+        expect!["flushed [1, 2, 4] unflushed [] dropped [] "]
+            .assert_eq(&check("1:di 2:d 3:d:1,2 4:d 5:f:3,4"));
+        expect!["flushed [3, 4] unflushed [] dropped [1, 2] "]
+            .assert_eq(&check("1:di 2:di 3:di:1,2 4:d 5:f:3,4"));
+    }
+}
