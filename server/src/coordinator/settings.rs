@@ -99,6 +99,8 @@ pub(crate) struct CoordinatorSettings {
     pub(crate) index_scheduler_interval: Duration,
     /// `indexCoord.bindIndexNodeMode`: address and node id of the only index node.
     pub(crate) bound_index_node: Option<(String, i64)>,
+    /// All of these by the key of Milvus, for people.
+    pub(crate) effective: Vec<(&'static str, String)>,
 }
 
 impl Default for CoordinatorSettings {
@@ -157,6 +159,7 @@ impl Default for CoordinatorSettings {
             index_min_rows: 1024,
             index_scheduler_interval: s(1),
             bound_index_node: None,
+            effective: Vec::new(),
         }
     }
 }

@@ -42,7 +42,9 @@ impl Default for Draft {
 
 impl Draft {
     pub(super) fn finish(self) -> Result<CoordinatorSettings, String> {
+        let effective = KEYS.iter().map(|key| (key.name, (key.show)(&self))).collect();
         let mut settings = self.settings;
+        settings.effective = effective;
         if self.remote {
             settings.storage = Storage::Remote(self.storage);
         } else if let Some(path) = self.local_path {
@@ -71,6 +73,7 @@ impl Draft {
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) take: fn(&mut Draft, &str) -> Result<(), String>,
+    pub(super) show: fn(&Draft) -> String,
 }
 
 macro_rules! keys {
@@ -81,6 +84,7 @@ macro_rules! keys {
                 draft.$($field).+ = $read(text)?;
                 Ok(())
             },
+            show: |draft| Shown { value: &draft.$($field).+, unit: $read }.text(),
         },)*];
     };
 }
@@ -208,6 +212,47 @@ noted! {
         _ => Fate::Warned("records of Milvus must be in the etcd API that we serve"),
     };
 }
+
+/// A value with the function that reads it, which says its unit.
+struct Shown<'a, V, F> {
+    value: &'a V,
+    unit: F,
+}
+
+impl<F> Shown<'_, Duration, F>
+where
+    F: Fn(&str) -> Result<Duration, String>,
+{
+    fn text(&self) -> String {
+        // Read back: what `1` stands for is the unit.
+        let one = (self.unit)("1").unwrap_or(Duration::from_secs(1));
+        (self.value.as_millis() / one.as_millis().max(1)).to_string()
+    }
+}
+
+impl<F> Shown<'_, Option<Duration>, F> {
+    fn text(&self) -> String {
+        self.value.map_or_else(|| "-1".to_owned(), |time| time.as_secs().to_string())
+    }
+}
+
+impl<F> Shown<'_, Option<String>, F> {
+    fn text(&self) -> String {
+        self.value.clone().unwrap_or_default()
+    }
+}
+
+macro_rules! shown_plainly {
+    ($($value:ty,)*) => {$(
+        impl<F> Shown<'_, $value, F> {
+            fn text(&self) -> String {
+                self.value.to_string()
+            }
+        }
+    )*};
+}
+
+shown_plainly! { String, bool, i64, u32, usize, u16, f64, }
 
 fn sub_path(text: &str, expected: &'static str) -> Fate {
     if text == expected || text.is_empty() {

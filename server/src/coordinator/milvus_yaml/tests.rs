@@ -91,8 +91,23 @@ fn object_storage_is_remote_unless_the_file_says_local() {
     assert_eq!((remote.address.as_str(), remote.port), ("s3.example", 443));
     assert_eq!(remote.secret_access_key, "0123");
     assert_eq!(settings.storage_root(), "a/b");
-    let none = super::settings(&Values::new()).expect("nothing is wrong").0;
+    let mut none = super::settings(&Values::new()).expect("nothing is wrong").0;
+    none.effective.clear();
     assert_eq!(none, CoordinatorSettings::default());
+}
+
+#[test]
+fn settings_are_shown_in_the_units_in_which_they_are_given() {
+    let (settings, _) = read(FILE).expect("it is right");
+    let shown = |key: &str| {
+        let found = settings.effective.iter().find(|(name, _)| *name == key);
+        found.map(|(_, value)| value.clone()).expect("a known key")
+    };
+    assert_eq!(shown("dataCoord.segment.assignmentExpiration"), "2000");
+    assert_eq!(shown("dataCoord.gc.interval"), "10");
+    assert_eq!(shown("dataCoord.segment.sealProportion"), "0.5");
+    assert_eq!(shown("common.entityExpiration"), "-1");
+    assert_eq!(shown("etcd.rootPath"), "by-test");
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Segment {
 
     /// Exists and is not dropped.
     pub fn is_healthy(&self) -> bool {
-        !matches!(self.state, SegmentState::None | SegmentState::NotExist | SegmentState::Dropped)
+        is_healthy(self.state)
     }
 
     /// Flushing or Flushed.
@@ -130,6 +130,11 @@ impl fmt::Display for Segment {
         }
         Ok(())
     }
+}
+
+/// Whether a segment in this state exists and is not dropped.
+pub fn is_healthy(state: SegmentState) -> bool {
+    !matches!(state, SegmentState::None | SegmentState::NotExist | SegmentState::Dropped)
 }
 
 /// Sums over the logs of one kind of one field.
@@ -271,6 +276,15 @@ fn last_of(id: SegmentId) -> SegmentKey {
     (id, CollectionId(i64::MAX), PartitionId(i64::MAX))
 }
 
+/// Sums over segments of one collection and state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub segments: usize,
+    pub rows: i64,
+    /// Bytes of all logs.
+    pub size_bytes: i64,
+}
+
 /// All segments.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Segments {
@@ -286,6 +300,8 @@ pub struct Segments {
     children: BTreeSet<(SegmentId, SegmentKey)>,
     /// Number of segments in each state, by its number.
     counts: BTreeMap<i32, usize>,
+    /// Kept as segments and logs change: summing up a million segments would hold up apply.
+    tallies: BTreeMap<(CollectionId, i32), Tally>,
     /// Values of log keys that do not decode, and keys that Milvus never writes; by revision.
     strays: BTreeMap<Bytes, i64>,
 }
@@ -310,6 +326,10 @@ impl Segments {
                 self.children.insert((*parent, id));
             }
             *self.counts.entry(segment.state.into()).or_default() += 1;
+            let tally = self.tallies.entry((segment.collection, segment.state.into())).or_default();
+            tally.segments += 1;
+            tally.rows += segment.rows;
+            tally.size_bytes += self.logs.get(&id).map_or(0, Logs::size_bytes);
         }
         self.rows.put(id, row);
     }
@@ -337,6 +357,23 @@ impl Segments {
                 self.counts.remove(&state);
             }
         }
+        let place = (old.collection, state);
+        if let Some(tally) = self.tallies.get_mut(&place) {
+            tally.segments -= 1;
+            tally.rows -= old.rows;
+            tally.size_bytes -= self.logs.get(id).map_or(0, Logs::size_bytes);
+            if tally.segments == 0 {
+                self.tallies.remove(&place);
+            }
+        }
+    }
+
+    /// The logs of a segment grew by so many bytes.
+    fn grow_tally(&mut self, id: &SegmentKey, size_bytes: i64) {
+        let Some(segment) = self.rows.get(id) else { return };
+        if let Some(tally) = self.tallies.get_mut(&(segment.collection, segment.state.into())) {
+            tally.size_bytes += size_bytes;
+        }
     }
 
     pub(crate) fn put_log(
@@ -350,7 +387,12 @@ impl Segments {
             Ok(logs) => {
                 self.strays.remove(&kv.key);
                 let sums = LogSums::of(&logs);
-                self.logs.entry(key_of(of)).or_default().set(kind, field, sums);
+                let id = key_of(of);
+                let logs = self.logs.entry(id).or_default();
+                let before = logs.size_bytes();
+                logs.set(kind, field, sums);
+                let grown = logs.size_bytes() - before;
+                self.grow_tally(&id, grown);
             }
             Err(_not_logs) => {
                 self.delete_log(kind, of, field);
@@ -362,10 +404,13 @@ impl Segments {
     pub(crate) fn delete_log(&mut self, kind: LogKind, of: SegmentRef, field: i64) {
         let id = key_of(of);
         if let Some(logs) = self.logs.get_mut(&id) {
+            let before = logs.size_bytes();
             logs.remove(kind, field);
+            let grown = logs.size_bytes() - before;
             if logs.fields.is_empty() {
                 self.logs.remove(&id);
             }
+            self.grow_tally(&id, grown);
         }
     }
 
@@ -477,6 +522,13 @@ impl Segments {
         self.counts.iter().filter_map(|(state, n)| Some((SegmentState::try_from(*state).ok()?, *n)))
     }
 
+    /// Sums by collection and state.
+    pub fn tallies(&self) -> impl Iterator<Item = (CollectionId, SegmentState, Tally)> {
+        self.tallies.iter().filter_map(|((collection, state), tally)| {
+            Some((*collection, SegmentState::try_from(*state).ok()?, *tally))
+        })
+    }
+
     pub fn undecodable(&self) -> usize {
         self.rows.undecodable() + self.growth.undecodable() + self.strays.len()
     }
@@ -517,5 +569,61 @@ impl fmt::Display for Segments {
             writeln!(out, "segment stray {key:?} revision {revision}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kv<M: Message>(value: &M) -> etcd::KeyValue {
+        etcd::KeyValue { value: value.encode_to_vec().into(), ..Default::default() }
+    }
+
+    fn logs(size: i64) -> data::FieldBinlog {
+        let log = data::Binlog { log_size: size, ..Default::default() };
+        data::FieldBinlog { field_id: 100, binlogs: vec![log], ..Default::default() }
+    }
+
+    fn info(of: SegmentRef, state: SegmentState, rows: i64) -> data::SegmentInfo {
+        data::SegmentInfo {
+            id: of.segment,
+            collection_id: of.collection,
+            partition_id: of.partition,
+            state: state.into(),
+            num_of_rows: rows,
+            ..Default::default()
+        }
+    }
+
+    fn shown(segments: &Segments) -> String {
+        segments
+            .tallies()
+            .map(|(collection, state, Tally { segments, rows, size_bytes })| {
+                format!("{collection} {state:?} {segments} {rows} {size_bytes}\n")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn tallies_follow_segments_and_logs_in_any_order() {
+        let (mut segments, mut names) = (Segments::default(), Names::default());
+        let one = SegmentRef { collection: 1, partition: 2, segment: 3 };
+        let other = SegmentRef { collection: 1, partition: 2, segment: 4 };
+        // Logs come before their segment when views are built.
+        segments.put_log(LogKind::Insert, one, 100, &kv(&logs(10)));
+        segments.put_segment(&mut names, one, &kv(&info(one, SegmentState::Growing, 5)));
+        segments.put_segment(&mut names, other, &kv(&info(other, SegmentState::Growing, 7)));
+        segments.put_log(LogKind::Insert, other, 100, &kv(&logs(20)));
+        segments.put_log(LogKind::Insert, other, 100, &kv(&logs(30)));
+        assert_eq!(shown(&segments), "1 Growing 2 12 40\n");
+        segments.put_segment(&mut names, one, &kv(&info(one, SegmentState::Flushed, 6)));
+        assert_eq!(shown(&segments), "1 Growing 1 7 30\n1 Flushed 1 6 10\n");
+        segments.delete_log(LogKind::Insert, one, 100);
+        segments.delete_segment(other);
+        assert_eq!(shown(&segments), "1 Flushed 1 6 0\n");
+        segments.delete_segment(one);
+        segments.delete_log(LogKind::Insert, other, 100);
+        assert_eq!(segments, Segments::default());
     }
 }
