@@ -170,6 +170,10 @@ impl From<Refusal> for Failure {
             | Refusal::IndexConflict { .. }
             | Refusal::UnknownBuild { .. }
             | Refusal::StaleBuild { .. }
+            | Refusal::BuildExists { .. }
+            | Refusal::BuildState { .. }
+            | Refusal::BuildInUse { .. }
+            | Refusal::IndexInUse { .. }
             | Refusal::UnknownPlan { .. }
             | Refusal::PlanExists { .. }
             | Refusal::PlanState { .. }

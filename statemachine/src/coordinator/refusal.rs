@@ -50,6 +50,15 @@ pub enum Refusal {
     BadInput { plan: i64, segment: i64 },
     #[error("delta logs of plan {plan} are not all carried over")]
     DeltasDiffer { plan: i64 },
+    #[error("build {build} is already there")]
+    BuildExists { build: i64 },
+    /// `state` is the number of `common.IndexState`.
+    #[error("build {build} is in state {state}, which does not allow that")]
+    BuildState { build: i64, state: i64 },
+    #[error("build {build} is still of use")]
+    BuildInUse { build: i64 },
+    #[error("index {index} is not marked deleted")]
+    IndexInUse { index: i64 },
     #[error("{field} cannot be {value}: {reason}")]
     Invalid { field: String, value: String, reason: String },
 }
@@ -94,6 +103,10 @@ impl Refusal {
             Refusal::Invalid { field, value, reason } => {
                 (20, vec![], format!("{field}\n{value}\n{reason}"))
             }
+            Refusal::BuildExists { build } => (40, vec![build], none()),
+            Refusal::BuildState { build, state } => (41, vec![build, state], none()),
+            Refusal::BuildInUse { build } => (42, vec![build], none()),
+            Refusal::IndexInUse { index } => (43, vec![index], none()),
         };
         quorate::Rejection { code: FIRST_CODE + nth, facts, text }
     }
@@ -133,6 +146,10 @@ impl Refusal {
                     reason: parts.next()?,
                 }
             }
+            40 => Refusal::BuildExists { build: fact(0)? },
+            41 => Refusal::BuildState { build: fact(0)?, state: fact(1)? },
+            42 => Refusal::BuildInUse { build: fact(0)? },
+            43 => Refusal::IndexInUse { index: fact(0)? },
             _ => return None,
         })
     }

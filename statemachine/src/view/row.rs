@@ -126,7 +126,7 @@ impl<K: Ord, T> Rows<K, T> {
     pub fn range<Q: Ord + ?Sized, R: std::ops::RangeBounds<Q>>(
         &self,
         range: R,
-    ) -> impl Iterator<Item = (&K, &Row<T>)>
+    ) -> impl DoubleEndedIterator<Item = (&K, &Row<T>)>
     where
         K: Borrow<Q>,
     {

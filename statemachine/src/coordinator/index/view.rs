@@ -6,7 +6,7 @@ use std::fmt;
 use prost::Message;
 use proto::milvus::common::IndexState;
 use proto::milvus::index;
-use proto::quorate::SegmentRef;
+use proto::quorate::{BuildRef, SegmentRef};
 use proto::{etcd, milvus};
 
 use crate::view::{
@@ -61,7 +61,25 @@ pub struct Build {
     /// Of the engine that built it.
     pub engine_version: i32,
     pub is_deleted: bool,
+    /// Why it failed, or why the last attempt was given up.
+    pub failure: Option<Box<str>>,
     pub revision: i64,
+}
+
+impl Build {
+    /// Not finished, not failed.
+    pub fn is_unfinished(&self) -> bool {
+        !self.is_deleted && !matches!(self.state, IndexState::Finished | IndexState::Failed)
+    }
+
+    pub fn reference(&self, id: BuildId) -> BuildRef {
+        BuildRef {
+            collection: self.collection.0,
+            partition: self.partition.0,
+            segment: self.segment.0,
+            build: id.0,
+        }
+    }
 }
 
 impl fmt::Display for Build {
@@ -72,7 +90,11 @@ impl fmt::Display for Build {
             "{state:?} segment {segment} index {index} version {version} node {node} rows {rows} \
              files {} bytes {} deleted {}",
             self.n_files, self.size_bytes, self.is_deleted
-        )
+        )?;
+        match &self.failure {
+            Some(failure) => write!(out, " because {failure}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -134,7 +156,7 @@ impl Indexes {
         let row = Row::from_result(decode_build(of, id, kv), kv.mod_revision);
         if let Some(build) = row.decoded() {
             self.of_segment.insert((build.segment, build.index, key));
-            if is_unfinished(build) {
+            if build.is_unfinished() {
                 self.unfinished.insert(key);
             }
         }
@@ -153,10 +175,6 @@ impl Indexes {
             self.unfinished.remove(key);
         }
     }
-}
-
-fn is_unfinished(build: &Build) -> bool {
-    !build.is_deleted && !matches!(build.state, IndexState::Finished | IndexState::Failed)
 }
 
 fn decode_build(of: SegmentRef, id: BuildId, kv: &etcd::KeyValue) -> Result<Build, String> {
@@ -178,6 +196,7 @@ fn decode_build(of: SegmentRef, id: BuildId, kv: &etcd::KeyValue) -> Result<Buil
         n_files: u32::try_from(record.index_file_keys.len()).unwrap_or(u32::MAX),
         engine_version: record.current_index_version,
         is_deleted: record.deleted,
+        failure: (!record.fail_reason.is_empty()).then(|| record.fail_reason.into()),
         revision: kv.mod_revision,
     })
 }
@@ -218,6 +237,19 @@ impl Indexes {
     /// All builds that decode, by ascending id.
     pub fn builds(&self) -> impl Iterator<Item = (BuildId, &Build)> {
         self.builds.decoded().map(|((id, _), build)| (*id, build))
+    }
+
+    /// Builds whose id is above `after`, by ascending id.
+    pub fn builds_after(&self, after: BuildId) -> impl Iterator<Item = (BuildId, &Build)> {
+        let above = (std::ops::Bound::Excluded((after, LAST)), std::ops::Bound::Unbounded);
+        let rows = self.builds.range::<BuildKey, _>(above);
+        rows.filter_map(|((id, _), row)| Some((*id, row.decoded()?)))
+    }
+
+    /// All builds that decode, the youngest first.
+    pub fn youngest(&self) -> impl Iterator<Item = (BuildId, &Build)> {
+        let rows = self.builds.range::<BuildKey, _>(..).rev();
+        rows.filter_map(|((id, _), row)| Some((*id, row.decoded()?)))
     }
 
     /// Builds of a segment, deleted ones included, by index.

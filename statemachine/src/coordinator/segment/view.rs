@@ -475,6 +475,18 @@ impl Segments {
         self.of_collection.range(first..=last).filter_map(|(_, key)| self.decoded(key))
     }
 
+    /// As [`Segments::of_collection`], those with an id above `after`.
+    pub fn of_collection_after(
+        &self,
+        collection: CollectionId,
+        after: SegmentId,
+    ) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        let last = (collection, last_of(SegmentId(i64::MAX)));
+        let above = std::ops::Bound::Excluded((collection, last_of(after)));
+        let rows = self.of_collection.range((above, std::ops::Bound::Included(last)));
+        rows.filter_map(|(_, key)| self.decoded(key))
+    }
+
     /// Segments of a virtual channel in any state, by ascending id.
     pub fn of_channel(&self, channel: &str) -> impl Iterator<Item = (SegmentId, &Segment)> {
         self.among(&self.of_channel, channel)
