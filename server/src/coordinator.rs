@@ -9,6 +9,7 @@ pub(crate) mod counts;
 pub(crate) mod data_nodes;
 pub(crate) mod failure;
 pub(crate) mod ids;
+pub(crate) mod indexing;
 pub(crate) mod lead;
 pub(crate) mod milvus_yaml;
 pub(crate) mod objects;
@@ -17,6 +18,7 @@ pub(crate) mod presence;
 pub(crate) mod records;
 pub(crate) mod recovery;
 pub(crate) mod settings;
+pub(crate) mod stored;
 pub(crate) mod tso;
 pub(crate) mod wakes;
 

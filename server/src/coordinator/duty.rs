@@ -4,6 +4,7 @@ mod channels;
 mod compaction;
 mod garbage;
 mod index_build;
+mod index_jobs;
 mod seal;
 
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use super::driver::run;
 pub(super) fn start(lead: &Arc<Lead>) {
     run(channels::Channels {}, lead);
     run(seal::Seal {}, lead);
-    run(index_build::IndexBuild {}, lead);
+    run(index_build::IndexBuild::default(), lead);
+    run(index_jobs::IndexJobs::default(), lead);
     run(compaction::Compaction {}, lead);
     run(garbage::Garbage {}, lead);
 }

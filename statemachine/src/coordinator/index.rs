@@ -65,8 +65,7 @@ fn build_record(records: &Records<'_, '_>, build: BuildRef) -> Result<SegmentInd
         return Err(Refusal::UnknownBuild { build: build.build }.into());
     };
     let BuildRef { collection, partition, segment, build } = build;
-    let names =
-        (record.collection_id, record.partition_id, record.segment_id, record.build_id);
+    let names = (record.collection_id, record.partition_id, record.segment_id, record.build_id);
     if names != (collection, partition, segment, build) {
         let reason = "it names another build".to_owned();
         return Err(Refusal::Undecodable { key, reason }.into());

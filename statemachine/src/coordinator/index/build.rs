@@ -11,10 +11,7 @@ use crate::coordinator::records::{Outcomes, Records};
 use crate::coordinator::{Refusal, segment};
 use crate::state::draft::Stop;
 
-pub(super) fn add(
-    records: &mut Records<'_, '_>,
-    command: &AddBuilds,
-) -> Result<Outcomes, Stop> {
+pub(super) fn add(records: &mut Records<'_, '_>, command: &AddBuilds) -> Result<Outcomes, Stop> {
     let mut outcomes = Outcomes::default();
     for new in &command.builds {
         let id = new.build.map_or(0, |build| build.build);
@@ -67,10 +64,7 @@ fn check_index(records: &Records<'_, '_>, collection: i64, index: i64) -> Result
     }
 }
 
-pub(super) fn start(
-    records: &mut Records<'_, '_>,
-    command: &StartBuild,
-) -> Result<Outcomes, Stop> {
+pub(super) fn start(records: &mut Records<'_, '_>, command: &StartBuild) -> Result<Outcomes, Stop> {
     let build = named(command.build)?;
     let mut record = attempt(records, build, command.expect_version)?;
     if is_ended(&record) || record.state() == IndexState::InProgress {
@@ -110,10 +104,7 @@ pub(super) fn finish(
     Ok(put(records, build, &record))
 }
 
-pub(super) fn retry(
-    records: &mut Records<'_, '_>,
-    command: RetryBuild,
-) -> Result<Outcomes, Stop> {
+pub(super) fn retry(records: &mut Records<'_, '_>, command: RetryBuild) -> Result<Outcomes, Stop> {
     let build = named(command.build)?;
     let mut record = attempt(records, build, command.version)?;
     if record.state() != IndexState::InProgress {

@@ -75,7 +75,8 @@ fn live_of(records: &Records<'_, '_>, collection: i64) -> Result<Vec<IndexInfo>,
 /// # Errors
 /// Refused, in Milvus's words, where another index has the name or the field.
 fn same_index(live: &[IndexInfo], asked: &IndexInfo) -> Result<Option<i64>, Refusal> {
-    let conflict = |why: &str| Refusal::IndexConflict { reason: format!("CreateIndex failed: {why}") };
+    let conflict =
+        |why: &str| Refusal::IndexConflict { reason: format!("CreateIndex failed: {why}") };
     if let Some(old) = live.iter().find(|old| old.index_name == asked.index_name) {
         let is_same = old.field_id == asked.field_id
             && same_set(&old.type_params, &asked.type_params)

@@ -262,9 +262,8 @@ fn the_same_definition_again_keeps_its_id_and_other_ones_are_refused_in_milvus_w
 #[test]
 fn a_dropped_index_leaves_its_name_and_its_field_free() {
     let mut story = Story::new().with_index(10, 100, "mine");
-    let drop = |indexes: &[i64]| {
-        Kind::Drop(DropIndexes { collection: 1, indexes: indexes.to_vec() })
-    };
+    let drop =
+        |indexes: &[i64]| Kind::Drop(DropIndexes { collection: 1, indexes: indexes.to_vec() });
     story.run(drop(&[10, 99]));
     story.run(drop(&[10]));
     story.run(Kind::Create(create(11, 100, "mine", "FLAT")));
@@ -307,8 +306,7 @@ fn each_flushed_segment_gets_one_build_an_index() {
 
 #[test]
 fn a_build_is_what_stock_writes() {
-    let mut story =
-        Story::new().with_segment(5, SegmentState::Flushed).with_index(10, 100, "mine");
+    let mut story = Story::new().with_segment(5, SegmentState::Flushed).with_index(10, 100, "mine");
     let new = NewBuild { build: build(20, 5), index: 10, finished: true };
     story.run(Kind::AddBuilds(AddBuilds { builds: vec![new] }));
     let key = story.key("meta/segment-index/1/2/5/20");
