@@ -17,6 +17,7 @@ use crate::coordinator::Refusal;
 use crate::coordinator::records::{Outcomes, Records};
 use crate::state::draft::Stop;
 
+pub(crate) use lifecycle::{Step, advance};
 pub(crate) use logs::merge_logs;
 
 pub(crate) fn apply(
@@ -57,7 +58,7 @@ pub(crate) fn record(records: &Records<'_, '_>, of: SegmentRef) -> Result<Segmen
     Ok(info)
 }
 
-fn state_of(info: &SegmentInfo) -> SegmentState {
+pub(crate) fn state_of(info: &SegmentInfo) -> SegmentState {
     SegmentState::try_from(info.state).unwrap_or(SegmentState::None)
 }
 

@@ -30,10 +30,19 @@ pub struct Plan {
 impl Plan {
     /// Its inputs are still bound and its node may be at work.
     pub fn is_running(&self) -> bool {
-        matches!(
-            self.task.state(),
-            CompactionState::Queued | CompactionState::Executing | CompactionState::Completed
-        )
+        is_running(&self.task)
+    }
+}
+
+/// Whether a plan has not ended. One that timed out has, once its node let go of it.
+pub(crate) fn is_running(task: &CompactionTask) -> bool {
+    match task.state() {
+        CompactionState::Queued | CompactionState::Executing | CompactionState::Completed => true,
+        CompactionState::TimedOut => task.ended_at_ms == 0,
+        CompactionState::Unspecified
+        | CompactionState::Synced
+        | CompactionState::Failed
+        | CompactionState::Cancelled => false,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::coordinator::Refusal;
 
 /// What happens to a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// A window is opened or renewed.
     Renew,
     Seal,
@@ -18,6 +18,8 @@ pub(super) enum Step {
     /// All its rows are saved.
     Flush,
     Drop,
+    /// A compaction took its rows over.
+    Compact,
 }
 
 /// The state after a step; `None` where the step does not exist.
@@ -35,10 +37,14 @@ fn next(state: SegmentState, step: Step) -> Option<SegmentState> {
         (Flushing | Flushed, Step::Save) => Some(Flushed),
         (Growing | Sealed | Importing | Flushing | Flushed, Step::Flush) => Some(Flushed),
         (Growing | Sealed | Importing | Flushing | Flushed, Step::Drop) => Some(Dropped),
+        (Flushing | Flushed, Step::Compact) => Some(Dropped),
         (Sealed | Importing | Flushing | Flushed | Dropped | Unset | NotExist, Step::Renew)
         | (Importing | Flushing | Flushed | Dropped | Unset | NotExist, Step::Seal)
         | (Growing | Flushing | Flushed | Dropped | Unset | NotExist, Step::SealImport)
-        | (Dropped | Unset | NotExist, Step::Save | Step::Flush | Step::Drop) => None,
+        | (Growing | Sealed | Importing, Step::Compact)
+        | (Dropped | Unset | NotExist, Step::Save | Step::Flush | Step::Drop | Step::Compact) => {
+            None
+        }
     }
 }
 
@@ -46,7 +52,7 @@ fn next(state: SegmentState, step: Step) -> Option<SegmentState> {
 ///
 /// # Errors
 /// The state does not allow the step.
-pub(super) fn advance(info: &mut SegmentInfo, step: Step) -> Result<(), Refusal> {
+pub(crate) fn advance(info: &mut SegmentInfo, step: Step) -> Result<(), Refusal> {
     match next(super::state_of(info), step) {
         Some(state) => {
             info.state = state.into();
@@ -64,8 +70,15 @@ mod tests {
 
     #[test]
     fn the_moves_between_states() {
-        let steps =
-            [Step::Renew, Step::Seal, Step::SealImport, Step::Save, Step::Flush, Step::Drop];
+        let steps = [
+            Step::Renew,
+            Step::Seal,
+            Step::SealImport,
+            Step::Save,
+            Step::Flush,
+            Step::Drop,
+            Step::Compact,
+        ];
         let mut table = String::new();
         for state in (0..=7).filter_map(|number| SegmentState::try_from(number).ok()) {
             for step in steps {
@@ -88,9 +101,11 @@ mod tests {
             Flushed Save Flushed
             Flushed Flush Flushed
             Flushed Drop Dropped
+            Flushed Compact Dropped
             Flushing Save Flushed
             Flushing Flush Flushed
             Flushing Drop Dropped
+            Flushing Compact Dropped
             Importing SealImport Sealed
             Importing Save Importing
             Importing Flush Flushed

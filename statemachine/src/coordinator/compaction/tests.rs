@@ -1,0 +1,566 @@
+use expect_test::{Expect, expect};
+use prost::Message;
+use proto::etcd;
+use proto::milvus::common::SegmentState;
+use proto::milvus::data::{
+    Binlog, ChannelWatchInfo, ChannelWatchState, CompactionResult, FieldBinlog, SegmentInfo,
+};
+use proto::milvus::msg::MsgPosition;
+use proto::quorate::command::Kind as Command;
+use proto::quorate::compaction_command::Kind;
+use proto::quorate::coordinator_command::Area;
+use proto::quorate::{
+    self, ChannelRecord, CompactionInput, CompactionState, CompactionTask, CompleteCompaction,
+    ControlCompaction, EndCompaction, ForgetCompactions, PlanCompactions, SegmentRef,
+    SendCompaction, SetRole,
+};
+
+use crate::coordinator::Refusal;
+use crate::coordinator::keys::{Keys, LogKind};
+use crate::response::{Outcome, Rejection, Response};
+use crate::testkit::Machine;
+use crate::view::PlanId;
+
+const CHANNEL: &str = "dml_0_1v0";
+const KEYS: Keys<'static> = Keys { root_path: "by-dev" };
+
+fn segment(id: i64) -> SegmentRef {
+    SegmentRef { collection: 1, partition: 2, segment: id }
+}
+
+/// Two flushed segments, 11 with a delta log and 12 without, of a channel that node 7 consumes in
+/// epoch 3.
+struct Stage {
+    machine: Machine,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let mut machine = Machine::new();
+        machine.run(role(SetRole { on: true, raw_writes: true })).expect("the role is switched on");
+        let mut stage = Stage { machine };
+        stage.own(7, 3, ChannelWatchState::WatchSuccess);
+        for (id, timestamp) in [(11, 500), (12, 400)] {
+            stage.put_segment(id, SegmentState::Flushed, timestamp);
+            stage.put_logs(LogKind::Insert, id, 100, &[id * 10]);
+            stage.put_logs(LogKind::Stats, id, 100, &[id * 10 + 1]);
+        }
+        stage.put_logs(LogKind::Delta, 11, 0, &[900]);
+        stage
+    }
+
+    fn put(&mut self, key: String, record: &impl Message) {
+        let value = record.encode_to_vec().into();
+        let put = etcd::PutRequest { key: key.into(), value, ..Default::default() };
+        self.machine.run(Command::Put(put)).expect("raw writes are open");
+    }
+
+    fn own(&mut self, node: i64, epoch: u64, state: ChannelWatchState) {
+        let record = ChannelRecord { collection: 1, node, epoch, ..Default::default() };
+        self.put(KEYS.channel(CHANNEL), &record);
+        let watch = ChannelWatchInfo { state: state.into(), ..Default::default() };
+        self.put(KEYS.channel_watch(node, CHANNEL), &watch);
+    }
+
+    fn put_segment(&mut self, id: i64, state: SegmentState, timestamp: u64) {
+        let position = |timestamp| {
+            Some(MsgPosition { timestamp, msg_id: vec![1].into(), ..Default::default() })
+        };
+        let info = SegmentInfo {
+            id,
+            collection_id: 1,
+            partition_id: 2,
+            insert_channel: CHANNEL.to_owned(),
+            num_of_rows: 10,
+            max_row_num: 1000,
+            state: state.into(),
+            start_position: position(timestamp),
+            dml_position: position(timestamp + 50),
+            ..Default::default()
+        };
+        self.put(KEYS.segment(segment(id)), &info);
+    }
+
+    fn put_logs(&mut self, kind: LogKind, id: i64, field: i64, logs: &[i64]) {
+        self.put(KEYS.log(kind, segment(id), field), &field_logs(field, logs));
+    }
+
+    fn run(&mut self, kind: Kind) -> Outcome {
+        self.machine.run(compaction(kind))
+    }
+
+    /// Runs a command, tells what came of it, and checks that memory, rows and digest agree.
+    fn told(&mut self, kind: Kind) -> String {
+        let outcome = self.run(kind);
+        self.machine.check();
+        tell(&outcome)
+    }
+
+    fn task(&self, plan: i64) -> CompactionTask {
+        let views = self.machine.state.views();
+        views.plans().get(PlanId(plan)).expect("a plan on record").task.clone()
+    }
+
+    /// What is on record of segments and plans.
+    fn shows(&self, expected: &Expect) {
+        let views = self.machine.state.views().to_string();
+        let words = ["segment ", "logs of ", "plan ", "compaction "];
+        let rows = views.lines().filter(|line| words.iter().any(|word| line.starts_with(word)));
+        expected.assert_eq(&rows.map(|line| format!("{line}\n")).collect::<String>());
+    }
+
+    fn planned() -> Stage {
+        let mut stage = Stage::new();
+        assert_eq!(stage.told(plan(1, &[11, 12])), "changed 1");
+        stage
+    }
+
+    fn sent() -> Stage {
+        let mut stage = Stage::planned();
+        assert_eq!(stage.told(send(1, 7, 3)), "changed 1");
+        stage
+    }
+
+    fn completed() -> Stage {
+        let mut stage = Stage::sent();
+        assert_eq!(stage.told(complete(1, 20, 18, &[])), "changed 1");
+        stage
+    }
+}
+
+fn role(role: SetRole) -> Command {
+    let kind = Some(quorate::channel_command::Kind::SetRole(role));
+    let area = Some(Area::Channel(quorate::ChannelCommand { kind }));
+    Command::Coordinator(quorate::CoordinatorCommand { area })
+}
+
+fn compaction(kind: Kind) -> Command {
+    let area = Some(Area::Compaction(quorate::CompactionCommand { kind: Some(kind) }));
+    Command::Coordinator(quorate::CoordinatorCommand { area })
+}
+
+fn field_logs(field_id: i64, logs: &[i64]) -> FieldBinlog {
+    let log = |log_id: &i64| Binlog { log_id: *log_id, entries_num: 10, ..Default::default() };
+    FieldBinlog { field_id, binlogs: logs.iter().map(log).collect() }
+}
+
+fn tell(outcome: &Outcome) -> String {
+    let response = match outcome {
+        Ok(Response::Coordinator(response)) => response,
+        Ok(other) => panic!("answer of another command: {other:?}"),
+        Err(Rejection::Coordinator(refusal)) => return format!("refused: {refusal}"),
+        Err(other) => panic!("no refusal of the coordinator: {other}"),
+    };
+    let changed = response.changed.iter().map(|id| format!("changed {id}"));
+    let refused = response.refused.iter().map(|item| {
+        let refusal = Refusal::of_item(item).expect("a refusal of this version");
+        format!("{} refused: {refusal}", item.id)
+    });
+    let told: Vec<String> = changed.chain(refused).collect();
+    if told.is_empty() { "nothing to do".to_owned() } else { told.join("; ") }
+}
+
+fn task(plan: i64, inputs: &[i64]) -> CompactionTask {
+    let input = |segment: &i64| CompactionInput { segment: *segment, deltalogs: vec![] };
+    CompactionTask {
+        plan,
+        trigger: 1000,
+        collection: 1,
+        partition: 2,
+        channel: CHANNEL.to_owned(),
+        kind: 3,
+        inputs: inputs.iter().map(input).collect(),
+        timeout_s: 900,
+        ..Default::default()
+    }
+}
+
+fn plan(plan: i64, inputs: &[i64]) -> Kind {
+    Kind::Plan(PlanCompactions { tasks: vec![task(plan, inputs)] })
+}
+
+fn send(plan: i64, node: i64, epoch: u64) -> Kind {
+    Kind::Send(SendCompaction { plan, node, epoch, start_ts: 7777 })
+}
+
+fn result(plan: i64, segment: i64, rows: i64) -> CompactionResult {
+    let insert = Binlog { log_id: segment * 10, entries_num: rows, ..Default::default() };
+    let insert_logs = match rows {
+        0 => vec![],
+        _ => vec![FieldBinlog { field_id: 100, binlogs: vec![insert] }],
+    };
+    CompactionResult {
+        plan_id: plan,
+        segment_id: segment,
+        num_of_rows: rows,
+        insert_logs,
+        field2_statslog_paths: vec![field_logs(100, &[segment * 10 + 1])],
+        deltalogs: vec![],
+        channel: CHANNEL.to_owned(),
+    }
+}
+
+fn complete(plan: i64, segment: i64, rows: i64, copied: &[i64]) -> Kind {
+    Kind::Complete(CompleteCompaction {
+        plan,
+        result: Some(result(plan, segment, rows)),
+        copied_deltalogs: copied.to_vec(),
+        dropped_at_ns: 4242,
+    })
+}
+
+fn end(plan: i64, state: CompactionState) -> Kind {
+    let reason = "because".to_owned();
+    Kind::End(EndCompaction { plan, state: state.into(), reason, overdue: false })
+}
+
+fn overdue(plan: i64) -> Kind {
+    let state = CompactionState::TimedOut.into();
+    Kind::End(EndCompaction { plan, state, reason: "late".to_owned(), overdue: true })
+}
+
+#[test]
+fn a_compaction_from_its_plan_to_its_end() {
+    let mut stage = Stage::completed();
+    stage.shows(&expect![[r#"
+        segment 11: Dropped 1/2 channel dml_0_1v0 rows 10 of 1000 expire 0 dropped 4242 level 0 revision 13 start 500 dml 550 compacted
+        segment 12: Dropped 1/2 channel dml_0_1v0 rows 10 of 1000 expire 0 dropped 4242 level 0 revision 13 start 400 dml 450 compacted
+        segment 20: Flushed 1/2 channel dml_0_1v0 rows 18 of 1000 expire 7777 dropped 0 level 0 revision 13 start 400 dml 450 result from 11 from 12
+        logs of segment 11: binlog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 11: deltalog field 0 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 11: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 12: binlog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 12: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 20: binlog field 100 files 1 entries 18 bytes 0 from 0 to 0
+        logs of segment 20: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        plan 1: COMPACTION_STATE_COMPLETED channel dml_0_1v0 node 7 epoch 3 result 20 inputs 11 12
+    "#]]);
+    assert_eq!(stage.told(end(1, CompactionState::Synced)), "changed 1");
+    let task = stage.task(1);
+    assert_eq!(task.state(), CompactionState::Synced);
+    assert!(task.ended_at_ms > 0);
+    let forget = Kind::Forget(ForgetCompactions { plans: vec![1, 5] });
+    expect!["changed 1; 5 refused: compaction plan 5 is not known"].assert_eq(&stage.told(forget));
+    assert!(stage.machine.state.views().plans().rows().is_empty());
+}
+
+#[test]
+fn what_is_sent_is_what_the_inputs_have_then() {
+    let mut stage = Stage::planned();
+    stage.put_logs(LogKind::Delta, 12, 0, &[901, 902]);
+    assert_eq!(stage.told(send(1, 7, 3)), "changed 1");
+    let deltas: Vec<Vec<i64>> =
+        stage.task(1).inputs.into_iter().map(|input| input.deltalogs).collect();
+    assert_eq!(deltas, [vec![900], vec![901, 902]]);
+}
+
+#[test]
+fn an_input_belongs_to_one_plan_at_a_time() {
+    let mut stage = Stage::planned();
+    let mut told = String::new();
+    for (inputs, id) in [(&[11][..], 2), (&[12, 12], 3), (&[], 4), (&[13], 5), (&[12], 1)] {
+        told += &format!("{}\n", stage.told(plan(id, inputs)));
+    }
+    expect![[r#"
+        2 refused: segment 11 cannot be an input of plan 2
+        3 refused: segment 12 cannot be an input of plan 3
+        4 refused: segment 0 cannot be an input of plan 4
+        5 refused: segment 13 is not known
+        1 refused: compaction plan 1 exists
+    "#]]
+    .assert_eq(&told);
+
+    // Two commands of one chunk, and two tasks of one command: the views know of neither.
+    stage.told(end(1, CompactionState::Cancelled));
+    let both = PlanCompactions { tasks: vec![task(6, &[11]), task(7, &[11])] };
+    let commands =
+        vec![compaction(Kind::Plan(both)), compaction(plan(8, &[11])), compaction(plan(9, &[12]))];
+    let entry = stage.machine.entry(commands);
+    let applied = stage.machine.apply(&[entry]).expect("commands of this binary apply");
+    let told: String =
+        applied.outcomes.iter().map(|(_, outcome)| format!("{}\n", tell(outcome))).collect();
+    expect![[r#"
+        changed 6; 7 refused: segment 11 cannot be an input of plan 7
+        8 refused: segment 11 cannot be an input of plan 8
+        changed 9
+    "#]]
+    .assert_eq(&told);
+    stage.machine.check();
+}
+
+#[test]
+fn what_is_not_flushed_and_alone_is_no_input() {
+    let mut stage = Stage::new();
+    let mut told = String::new();
+    for (nth, state) in [
+        SegmentState::Growing,
+        SegmentState::Sealed,
+        SegmentState::Importing,
+        SegmentState::Dropped,
+        SegmentState::Flushing,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = 30 + i64::try_from(nth).expect("a few");
+        stage.put_segment(id, state, 100);
+        told += &format!("{state:?}: {}\n", stage.told(plan(id, &[id])));
+    }
+    let mut other = task(40, &[11]);
+    other.channel = "dml_1_1v1".to_owned();
+    let other = Kind::Plan(PlanCompactions { tasks: vec![other] });
+    told += &format!("other channel: {}\n", stage.told(other));
+    expect![[r#"
+        Growing: 30 refused: segment 30 cannot be an input of plan 30
+        Sealed: 31 refused: segment 31 cannot be an input of plan 31
+        Importing: 32 refused: segment 32 cannot be an input of plan 32
+        Dropped: 33 refused: segment 33 cannot be an input of plan 33
+        Flushing: changed 34
+        other channel: 40 refused: segment 11 cannot be an input of plan 40
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_plan_goes_to_the_consumer_of_its_channel_once() {
+    let mut stage = Stage::planned();
+    let mut told = String::new();
+    for (node, epoch) in [(8, 3), (7, 2)] {
+        told += &format!("{}\n", stage.told(send(1, node, epoch)));
+    }
+    stage.own(7, 3, ChannelWatchState::ToRelease);
+    told += &format!("{}\n", stage.told(send(1, 7, 3)));
+    stage.own(7, 3, ChannelWatchState::WatchSuccess);
+    stage.put_segment(12, SegmentState::Dropped, 400);
+    told += &format!("{}\n", stage.told(send(1, 7, 3)));
+    stage.put_segment(12, SegmentState::Flushed, 400);
+    for plan in [1, 1, 2] {
+        told += &format!("{}\n", stage.told(send(plan, 7, 3)));
+    }
+    expect![[r#"
+        refused: channel dml_0_1v0 changed meanwhile: epoch 3, key revision 0
+        refused: channel dml_0_1v0 changed meanwhile: epoch 3, key revision 3
+        refused: channel dml_0_1v0 changed meanwhile: epoch 3, key revision 13
+        refused: segment 12 cannot be an input of plan 1
+        changed 1
+        refused: compaction plan 1 is in state 2, which does not allow that
+        refused: compaction plan 2 is not known
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_result_is_taken_only_from_the_consumer_of_the_channel() {
+    let mut stage = Stage::sent();
+    let mut told = String::new();
+    for (node, epoch, state) in [
+        (8, 4, ChannelWatchState::WatchSuccess),
+        (7, 5, ChannelWatchState::WatchSuccess),
+        (7, 3, ChannelWatchState::ToRelease),
+        (7, 3, ChannelWatchState::ReleaseSuccess),
+    ] {
+        stage.own(node, epoch, state);
+        told += &format!("{node} {epoch} {state:?}: {}\n", stage.told(complete(1, 20, 18, &[])));
+    }
+    expect![[r#"
+        8 4 WatchSuccess: refused: channel dml_0_1v0 changed meanwhile: epoch 4, key revision 3
+        7 5 WatchSuccess: refused: channel dml_0_1v0 changed meanwhile: epoch 5, key revision 16
+        7 3 ToRelease: refused: channel dml_0_1v0 changed meanwhile: epoch 3, key revision 18
+        7 3 ReleaseSuccess: refused: channel dml_0_1v0 changed meanwhile: epoch 3, key revision 20
+    "#]]
+    .assert_eq(&told);
+    stage.own(7, 3, ChannelWatchState::WatchSuccess);
+    assert_eq!(stage.told(complete(1, 20, 18, &[])), "changed 1");
+}
+
+#[test]
+fn no_delete_is_lost_between_plan_and_result() {
+    let mut stage = Stage::sent();
+    stage.put_logs(LogKind::Delta, 11, 0, &[900, 910]);
+    stage.put_logs(LogKind::Delta, 12, 0, &[911]);
+    let mut told = String::new();
+    for copied in [&[][..], &[910], &[910, 911, 912], &[900, 910, 911], &[911, 910]] {
+        told += &format!("{copied:?}: {}\n", stage.told(complete(1, 20, 18, copied)));
+    }
+    expect![[r#"
+        []: refused: delta logs of plan 1 are not all carried over
+        [910]: refused: delta logs of plan 1 are not all carried over
+        [910, 911, 912]: refused: delta logs of plan 1 are not all carried over
+        [900, 910, 911]: refused: delta logs of plan 1 are not all carried over
+        [911, 910]: changed 1
+    "#]]
+    .assert_eq(&told);
+    stage.shows(&expect![[r#"
+        segment 11: Dropped 1/2 channel dml_0_1v0 rows 10 of 1000 expire 0 dropped 4242 level 0 revision 15 start 500 dml 550 compacted
+        segment 12: Dropped 1/2 channel dml_0_1v0 rows 10 of 1000 expire 0 dropped 4242 level 0 revision 15 start 400 dml 450 compacted
+        segment 20: Flushed 1/2 channel dml_0_1v0 rows 18 of 1000 expire 7777 dropped 0 level 0 revision 15 start 400 dml 450 result from 11 from 12
+        logs of segment 11: binlog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 11: deltalog field 0 files 2 entries 20 bytes 0 from 0 to 0
+        logs of segment 11: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 12: binlog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 12: deltalog field 0 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 12: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 20: binlog field 100 files 1 entries 18 bytes 0 from 0 to 0
+        logs of segment 20: deltalog field 0 files 2 entries 20 bytes 0 from 0 to 0
+        logs of segment 20: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        plan 1: COMPACTION_STATE_COMPLETED channel dml_0_1v0 node 7 epoch 3 result 20 inputs 11 12
+    "#]]);
+}
+
+#[test]
+fn a_result_that_is_none_is_refused() {
+    let mut stage = Stage::sent();
+    let mut told = String::new();
+    let mut path = result(1, 20, 18);
+    path.insert_logs[0].binlogs[0].log_path = "files/insert_log/1/2/20/100/200".to_owned();
+    let mut other = result(1, 20, 18);
+    other.channel = "dml_1_1v1".to_owned();
+    for result in [result(2, 20, 18), result(1, 0, 18), result(1, 12, 18), path, other] {
+        let result = Some(result);
+        let complete = CompleteCompaction { plan: 1, result, ..Default::default() };
+        told += &format!("{}\n", stage.told(Kind::Complete(complete)));
+    }
+    told += &format!("{}\n", stage.told(complete(2, 20, 18, &[])));
+    expect![[r#"
+        refused: planID cannot be 2: the result is of another plan
+        refused: segmentID cannot be 0: no segment has that id
+        refused: segment 12 exists
+        refused: log cannot be files/insert_log/1/2/20/100/200: logs are named by ids in the log
+        refused: segment 20 belongs to another channel than dml_1_1v1
+        refused: compaction plan 2 is not known
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_repeated_result_changes_nothing_and_another_one_is_refused() {
+    let mut stage = Stage::completed();
+    let revision = stage.machine.state.revision();
+    assert_eq!(stage.told(complete(1, 20, 18, &[])), "nothing to do");
+    assert_eq!(stage.machine.state.revision(), revision);
+    expect!["refused: compaction plan 1 is in state 3, which does not allow that"]
+        .assert_eq(&stage.told(complete(1, 21, 18, &[])));
+    stage.told(end(1, CompactionState::Synced));
+    assert_eq!(stage.told(complete(1, 20, 18, &[])), "nothing to do");
+}
+
+#[test]
+fn a_result_without_rows_is_dropped_at_once() {
+    let mut stage = Stage::sent();
+    assert_eq!(stage.told(complete(1, 20, 0, &[])), "changed 1");
+    stage.shows(&expect![[r#"
+        segment 11: Dropped 1/2 channel dml_0_1v0 rows 10 of 1000 expire 0 dropped 4242 level 0 revision 13 start 500 dml 550 compacted
+        segment 12: Dropped 1/2 channel dml_0_1v0 rows 10 of 1000 expire 0 dropped 4242 level 0 revision 13 start 400 dml 450 compacted
+        segment 20: Dropped 1/2 channel dml_0_1v0 rows 0 of 1000 expire 7777 dropped 4242 level 0 revision 13 start 400 dml 450 result from 11 from 12
+        logs of segment 11: binlog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 11: deltalog field 0 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 11: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 12: binlog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 12: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 20: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        plan 1: COMPACTION_STATE_COMPLETED channel dml_0_1v0 node 7 epoch 3 result 20 inputs 11 12
+    "#]]);
+}
+
+#[test]
+fn inputs_that_were_dropped_with_their_partition_take_the_result_along() {
+    let mut stage = Stage::sent();
+    stage.put_segment(11, SegmentState::Dropped, 500);
+    expect!["refused: segment 11 cannot be an input of plan 1"].assert_eq(&stage.told(complete(
+        1,
+        20,
+        18,
+        &[],
+    )));
+    stage.put_segment(12, SegmentState::Dropped, 400);
+    assert_eq!(stage.told(complete(1, 20, 18, &[])), "changed 1");
+    stage.shows(&expect![[r#"
+        segment 11: Dropped 1/2 channel dml_0_1v0 rows 10 of 1000 expire 0 dropped 0 level 0 revision 13 start 500 dml 550
+        segment 12: Dropped 1/2 channel dml_0_1v0 rows 10 of 1000 expire 0 dropped 0 level 0 revision 14 start 400 dml 450
+        segment 20: Dropped 1/2 channel dml_0_1v0 rows 18 of 1000 expire 7777 dropped 4242 level 0 revision 15 start 400 dml 450 result from 11 from 12
+        logs of segment 11: binlog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 11: deltalog field 0 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 11: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 12: binlog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 12: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        logs of segment 20: binlog field 100 files 1 entries 18 bytes 0 from 0 to 0
+        logs of segment 20: statslog field 100 files 1 entries 10 bytes 0 from 0 to 0
+        plan 1: COMPACTION_STATE_COMPLETED channel dml_0_1v0 node 7 epoch 3 result 20 inputs 11 12
+    "#]]);
+}
+
+#[test]
+fn a_late_result_is_taken_while_the_node_holds_it() {
+    let mut stage = Stage::sent();
+    assert_eq!(stage.told(overdue(1)), "changed 1");
+    assert_eq!(stage.told(overdue(1)), "nothing to do");
+    // Its inputs are still bound.
+    expect!["2 refused: segment 11 cannot be an input of plan 2"]
+        .assert_eq(&stage.told(plan(2, &[11])));
+    assert_eq!(stage.told(complete(1, 20, 18, &[])), "changed 1");
+
+    let mut stage = Stage::sent();
+    stage.told(overdue(1));
+    assert_eq!(stage.told(end(1, CompactionState::TimedOut)), "changed 1");
+    expect!["refused: compaction plan 1 is in state 6, which does not allow that"]
+        .assert_eq(&stage.told(complete(1, 20, 18, &[])));
+    assert_eq!(stage.told(plan(2, &[11])), "changed 2");
+}
+
+#[test]
+fn which_ends_exist() {
+    use CompactionState::{Cancelled, Completed, Executing, Failed, Queued, Synced, TimedOut};
+    let all = [Queued, Executing, Completed, Synced, Failed, TimedOut, Cancelled];
+    let mut told = String::new();
+    for from in all {
+        for to in all {
+            let mut stage = match from {
+                Queued => Stage::planned(),
+                Completed | Synced => Stage::completed(),
+                _ => Stage::sent(),
+            };
+            if !matches!(from, Queued | Executing | Completed) {
+                stage.told(end(1, from));
+            }
+            let answer = stage.told(end(1, to));
+            if !answer.starts_with("refused") {
+                told += &format!("{} to {}: {answer}\n", from.as_str_name(), to.as_str_name());
+            }
+        }
+    }
+    expect![[r#"
+        COMPACTION_STATE_QUEUED to COMPACTION_STATE_FAILED: changed 1
+        COMPACTION_STATE_QUEUED to COMPACTION_STATE_CANCELLED: changed 1
+        COMPACTION_STATE_EXECUTING to COMPACTION_STATE_FAILED: changed 1
+        COMPACTION_STATE_EXECUTING to COMPACTION_STATE_TIMED_OUT: changed 1
+        COMPACTION_STATE_EXECUTING to COMPACTION_STATE_CANCELLED: changed 1
+        COMPACTION_STATE_COMPLETED to COMPACTION_STATE_SYNCED: changed 1
+        COMPACTION_STATE_SYNCED to COMPACTION_STATE_SYNCED: nothing to do
+        COMPACTION_STATE_FAILED to COMPACTION_STATE_FAILED: nothing to do
+        COMPACTION_STATE_TIMED_OUT to COMPACTION_STATE_TIMED_OUT: nothing to do
+        COMPACTION_STATE_CANCELLED to COMPACTION_STATE_CANCELLED: nothing to do
+    "#]]
+    .assert_eq(&told);
+    expect!["refused: compaction plan 1 is not known"]
+        .assert_eq(&Stage::new().told(end(1, Failed)));
+}
+
+#[test]
+fn only_plans_that_ended_are_forgotten() {
+    let mut stage = Stage::sent();
+    let forget = || Kind::Forget(ForgetCompactions { plans: vec![1] });
+    expect!["1 refused: compaction plan 1 is in state 2, which does not allow that"]
+        .assert_eq(&stage.told(forget()));
+    stage.told(end(1, CompactionState::Failed));
+    assert_eq!(stage.told(forget()), "changed 1");
+    expect!["1 refused: compaction plan 1 is not known"].assert_eq(&stage.told(forget()));
+}
+
+#[test]
+fn planning_is_paused_and_resumed() {
+    let mut stage = Stage::new();
+    for (paused, is_paused) in [(true, true), (true, true), (false, false), (false, false)] {
+        stage.told(Kind::Control(ControlCompaction { paused }));
+        assert_eq!(stage.machine.state.views().plans().is_paused(), is_paused);
+    }
+}
