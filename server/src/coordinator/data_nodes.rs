@@ -8,6 +8,8 @@ use statemachine::view::ServerId;
 
 /// Older data nodes speak another protocol.
 const VERSION_MIN: [u32; 3] = [2, 2, 3];
+/// Older ones lose rows where a channel moves while they consume it.
+const BALANCED_MIN: [u32; 3] = [2, 3, 0];
 
 /// Alive and not about to stop, by id.
 pub(crate) fn usable(views: &Views) -> BTreeSet<ServerId> {
@@ -16,7 +18,13 @@ pub(crate) fn usable(views: &Views) -> BTreeSet<ServerId> {
 }
 
 fn is_usable(session: &Session) -> bool {
-    !session.stopping && is_new_enough(&session.version)
+    !session.stopping && is_at_least(&session.version, VERSION_MIN)
+}
+
+/// One of them is too old for channels to be moved for the sake of balance.
+pub(crate) fn has_older_than_2_3(views: &Views) -> bool {
+    let mut nodes = views.sessions().nodes(Role::DataNode);
+    nodes.any(|(_, session)| !is_at_least(&session.version, BALANCED_MIN))
 }
 
 /// Alive, whatever they can do.
@@ -24,26 +32,26 @@ pub(crate) fn alive(views: &Views) -> BTreeSet<ServerId> {
     views.sessions().nodes(Role::DataNode).map(|(id, _)| id).collect()
 }
 
-fn is_new_enough(version: &str) -> bool {
+fn is_at_least(version: &str, least: [u32; 3]) -> bool {
     let digits = version.split(['-', '+']).next().unwrap_or_default();
     let mut parts = digits.trim_start_matches('v').split('.').map(str::parse::<u32>);
     let mut next = || parts.next().and_then(Result::ok);
     match (next(), next(), next()) {
-        (Some(major), Some(minor), Some(patch)) => [major, minor, patch] >= VERSION_MIN,
+        (Some(major), Some(minor), Some(patch)) => [major, minor, patch] >= least,
         _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_new_enough;
+    use super::{VERSION_MIN, is_at_least};
 
     #[test]
     fn versions_count_as_numbers() {
         let told: Vec<bool> =
             ["2.2.2", "2.2.3", "2.10.0", "2.3.5-dev", "v2.3.5", "", "2.3", "1.9.9", "latest"]
                 .into_iter()
-                .map(is_new_enough)
+                .map(|version| is_at_least(version, VERSION_MIN))
                 .collect();
         assert_eq!(told, [false, true, true, true, true, false, false, false, false]);
     }

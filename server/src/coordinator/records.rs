@@ -99,8 +99,6 @@ fn fill_in_paths(root: &str, info: &mut data::SegmentInfo) {
     fill(&mut info.binlogs, "insert_log", true);
     fill(&mut info.statslogs, "stats_log", true);
     fill(&mut info.deltalogs, "delta_log", false);
-    // What remains of a delta log without a delete is an entry without files.
-    info.deltalogs.retain(|logs| !logs.binlogs.is_empty());
 }
 
 /// Rows as the logs of the first field count them, where there are any.

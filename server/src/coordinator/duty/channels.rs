@@ -1,25 +1,81 @@
 //! Assigns virtual channels to data nodes and moves them.
+//!
+//! A round looks at all channels, decides and proposes; what it remembers is only for how long things
+//! have been as they are. A new leader begins these times anew and needs nothing else.
+
+mod balance;
+mod plan;
+mod seen;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::quorate::channel_command::Kind;
+use proto::quorate::{AdoptChannels, ChannelMove, MoveChannels};
+use statemachine::coordinator::Refusal;
 use statemachine::view::Area;
+use tokio::time::Instant;
 
 use crate::coordinator::driver::Duty;
 use crate::coordinator::{Failure, Lead};
+use plan::{Memory, Plan, Step};
+use seen::Seen;
 
-pub(super) struct Channels {}
+/// Acknowledgements come one by one; those of a moment are looked at together.
+const GATHER: Duration = Duration::from_millis(20);
+/// Moves of one command: each of them may carry the lists of a thousand segments.
+const MOVES_MAX: usize = 500;
+
+#[derive(Default)]
+pub(super) struct Channels {
+    memory: Memory,
+    last_round: Option<Instant>,
+}
 
 impl Duty for Channels {
     const NAME: &'static str = "duty-channels";
-    const AREAS: &'static [Area] = &[Area::Session, Area::Channel, Area::Assignment];
+    // Not of assignments: checkpoints belong to them, and every command changes a watch key, too.
+    const AREAS: &'static [Area] = &[Area::Session, Area::Channel];
 
     fn period(&self) -> Duration {
         Duration::from_secs(1)
     }
 
-    #[allow(clippy::unused_async, reason = "to be filled in")]
-    async fn round(&mut self, _lead: &Arc<Lead>) -> Result<(), Failure> {
-        Ok(())
+    async fn round(&mut self, lead: &Arc<Lead>) -> Result<(), Failure> {
+        if let Some(last) = self.last_round {
+            tokio::time::sleep_until(last + GATHER).await;
+        }
+        self.last_round = Some(Instant::now());
+        let seen = lead.local().read(Seen::of);
+        let rates = std::collections::BTreeMap::new();
+        let settings = plan::Settings::of(lead.settings());
+        let plan =
+            plan::plan(&seen, &mut self.memory, &rates, &settings, Instant::now().into_std());
+        carry_out(lead, plan).await
+    }
+}
+
+async fn carry_out(lead: &Lead, plan: Plan) -> Result<(), Failure> {
+    if !plan.adopt.is_empty() {
+        let channels = plan.adopt.iter().map(ToString::to_string).collect();
+        let adopt = Kind::Adopt(AdoptChannels { channels });
+        report(&lead.propose_channel(adopt).await?);
+    }
+    for some in plan.steps.chunks(MOVES_MAX) {
+        let moves: Vec<ChannelMove> = some.iter().map(Step::to_wire).collect();
+        let outcome = lead.propose_channel(Kind::Move(MoveChannels { moves })).await?;
+        for step in some {
+            tracing::info!(channel = %step.channel, action = %step.action, why = step.why, "channel moves");
+        }
+        report(&outcome);
+    }
+    Ok(())
+}
+
+/// The next round sees why; it is told because it may take long.
+fn report(outcome: &proto::quorate::CoordinatorOutcome) {
+    for item in &outcome.refused {
+        let why = Refusal::of_item(item).map_or_else(|| item.text.clone(), |why| why.to_string());
+        tracing::info!(channel = item.name, why, "channel stays as it is for now");
     }
 }

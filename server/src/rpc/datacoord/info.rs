@@ -10,7 +10,7 @@ use statemachine::Views;
 use statemachine::coordinator::segment::view::{Segment, Segments};
 use statemachine::view::{CollectionId, Name, PartitionId, SegmentId};
 
-use crate::coordinator::{Failure, Lead, records, recovery};
+use crate::coordinator::{Code, Failure, Lead, records, recovery};
 use crate::tasks;
 
 /// Segments whose records are read without leaving the thread.
@@ -194,8 +194,13 @@ pub(super) async fn get_recovery_info(
 ) -> Result<data::GetRecoveryInfoResponse, Failure> {
     let view = lead.view().await?;
     let partitions = filter(&[request.partition_id]);
+    let collection = request.collection_id;
+    if !view.read(|state| is_known(state.views(), CollectionId(collection))) {
+        let reason = format!("collection not found[collection={collection}]");
+        return Err(Failure::refused(Code::CollectionNotFound, reason));
+    }
     off_thread(lead, usize::MAX, move |lead| {
-        let (channels, flushed) = recover(lead, &view, request.collection_id, &partitions)?;
+        let (channels, flushed) = recover(lead, &view, collection, &partitions)?;
         let flushed: Vec<SegmentId> = flushed.into_iter().collect();
         let mut binlogs = Vec::with_capacity(flushed.len());
         for info in records::segments(&view, lead.settings(), &flushed)? {
@@ -229,6 +234,11 @@ pub(super) async fn get_recovery_info_v2(
         flushed.iter().filter_map(load).collect()
     });
     Ok(data::GetRecoveryInfoResponseV2 { channels, segments, ..Default::default() })
+}
+
+fn is_known(views: &Views, collection: CollectionId) -> bool {
+    views.catalog().collection(collection).is_some()
+        || views.assignments().of_collection(collection).next().is_some()
 }
 
 /// Milvus fills lists of partitions with zeros, and writes -1 for all.

@@ -1,0 +1,112 @@
+//! Channels and data nodes as they are at one moment, copied out of the views so that deciding holds
+//! no lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::quorate::CompactionState;
+use statemachine::State;
+use statemachine::channel::ChannelState;
+use statemachine::view::{Name, Row, ServerId};
+
+use crate::coordinator::data_nodes;
+
+/// A channel that we have on record.
+#[derive(Clone, Debug)]
+pub(super) struct SeenChannel {
+    pub(super) channel: Name,
+    /// `ServerId::NOBODY` for none.
+    pub(super) node: ServerId,
+    pub(super) epoch: u64,
+    pub(super) is_removed: bool,
+    /// Of the key of its owner.
+    pub(super) key: Option<SeenKey>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SeenKey {
+    /// `None`: the value says nothing.
+    pub(super) state: Option<ChannelState>,
+    pub(super) revision: i64,
+}
+
+/// A `channelwatch` key of somebody who does not own the channel.
+#[derive(Clone, Debug)]
+pub(super) struct StrayKey {
+    pub(super) channel: Name,
+    pub(super) node: ServerId,
+    pub(super) revision: i64,
+    /// Of the channel's record; 0 where there is none.
+    pub(super) epoch: u64,
+    /// Nobody is on record, and the collection exists: a stock coordinator left it.
+    pub(super) is_foreign: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// By name.
+    pub(super) channels: Vec<SeenChannel>,
+    pub(super) strays: Vec<StrayKey>,
+    /// Data nodes with a session.
+    pub(super) alive: BTreeSet<ServerId>,
+    /// Those of them that can be given something.
+    pub(super) usable: BTreeSet<ServerId>,
+    /// Those that are to become empty.
+    pub(super) draining: BTreeSet<ServerId>,
+    /// A data node that is too old to be balanced is alive.
+    pub(super) has_old: bool,
+    /// Channels whose compactions are at a data node.
+    pub(super) compacting: BTreeSet<Name>,
+}
+
+impl Seen {
+    pub(super) fn of(state: &State) -> Seen {
+        let views = state.views();
+        let (assignments, watches) = (views.assignments(), views.channels());
+        let mut keys: BTreeMap<(ServerId, Name), SeenKey> = BTreeMap::new();
+        let mut strays = Vec::new();
+        for ((node, channel), row) in watches.rows().iter() {
+            let key = seen_key(row);
+            let record = assignments.get(channel);
+            if record.is_some_and(|record| record.node == *node) {
+                keys.insert((*node, channel.clone()), key);
+                continue;
+            }
+            let collection = row.decoded().map(|decoded| decoded.collection);
+            let exists = collection.is_some_and(|id| views.catalog().collection(id).is_some());
+            let is_foreign = record.is_none() && (exists || assignments.removal(channel).is_some());
+            strays.push(StrayKey {
+                channel: channel.clone(),
+                node: *node,
+                revision: key.revision,
+                epoch: record.map_or(0, |record| record.epoch),
+                is_foreign,
+            });
+        }
+        let channels = assignments.rows().decoded().map(|(channel, record)| SeenChannel {
+            channel: channel.clone(),
+            node: record.node,
+            epoch: record.epoch,
+            is_removed: assignments.removal(channel) == Some(true),
+            key: keys.get(&(record.node, channel.clone())).copied(),
+        });
+        let plans = views.plans().running().filter(|(_, plan)| {
+            matches!(plan.task.state(), CompactionState::Executing | CompactionState::Completed)
+        });
+        Seen {
+            channels: channels.collect(),
+            strays,
+            alive: data_nodes::alive(views),
+            usable: data_nodes::usable(views),
+            draining: BTreeSet::new(),
+            has_old: data_nodes::has_older_than_2_3(views),
+            compacting: plans.map(|(_, plan)| Name::from(plan.task.channel.as_str())).collect(),
+        }
+    }
+}
+
+fn seen_key(row: &Row<statemachine::channel::Channel>) -> SeenKey {
+    match row {
+        Row::Decoded(channel) => SeenKey { state: Some(channel.state), revision: channel.revision },
+        Row::Undecodable(why) => SeenKey { state: None, revision: why.revision },
+    }
+}
