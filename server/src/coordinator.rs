@@ -18,7 +18,6 @@ pub(crate) mod presence;
 pub(crate) mod records;
 pub(crate) mod recovery;
 pub(crate) mod settings;
-pub(crate) mod stored;
 pub(crate) mod tso;
 pub(crate) mod wakes;
 

@@ -1,6 +1,7 @@
 //! Questions about indexes, answered from the views: what a definition means, what has to be built,
 //! how far that is. Nothing here waits or writes.
 
+mod collect;
 mod progress;
 
 use proto::milvus::common::IndexState;
@@ -8,8 +9,9 @@ use proto::milvus::schema::DataType;
 use statemachine::coordinator::index::view::IndexDefinition;
 use statemachine::coordinator::segment::view::Segment;
 use statemachine::session::Role;
-use statemachine::view::{BuildId, CollectionId, FieldId, IndexId, SegmentId, Views};
+use statemachine::view::{CollectionId, FieldId, IndexId, SegmentId, Views};
 
+pub(crate) use collect::collect;
 pub(crate) use progress::{Progress, Since, progress};
 
 /// `common.SegmentLevel` of segments that hold deletes only; Milvus 2.3 makes none.
@@ -93,33 +95,5 @@ pub(crate) fn missing<'v>(
         .filter(move |(index, _)| views.indexes().of_index(id, *index).is_none())
 }
 
-/// Definitions that are marked deleted: nobody needs their records any more.
-pub(crate) fn dead_indexes(views: &Views) -> Vec<(CollectionId, IndexId)> {
-    let definitions = views.indexes().definitions().decoded();
-    definitions.filter(|(_, definition)| definition.is_deleted).map(|(key, _)| *key).collect()
-}
-
-/// Of the next `n` builds above `after`, those whose segment or definition is gone; and where to
-/// go on from, `None` at the end.
-pub(crate) fn dead_builds(
-    views: &Views,
-    after: BuildId,
-    n: usize,
-) -> (Vec<BuildId>, Option<BuildId>) {
-    let mut dead = Vec::new();
-    let (mut last, mut n_seen) = (None, 0);
-    for (id, build) in views.indexes().builds_after(after).take(n) {
-        (last, n_seen) = (Some(id), n_seen + 1);
-        let has_index = views
-            .indexes()
-            .definition(build.collection, build.index)
-            .is_some_and(|found| !found.is_deleted);
-        if !has_index || build.is_deleted || views.segments().get(build.segment).is_none() {
-            dead.push(id);
-        }
-    }
-    (dead, last.filter(|_| n_seen == n))
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

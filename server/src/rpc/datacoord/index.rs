@@ -3,20 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prost::Message;
 use proto::milvus::common::IndexState;
 use proto::milvus::{common, index};
 use proto::quorate::index_command::Kind;
 use proto::quorate::{self, BuildRef};
 use raft::View;
 use statemachine::coordinator::index::view::IndexDefinition;
-use statemachine::coordinator::keys::Keys;
 use statemachine::session::Role;
 use statemachine::view::{BuildId, CollectionId, FieldId, IndexId, SegmentId, Views};
 
 use crate::coordinator::indexing::{self, Progress, Since};
 use crate::coordinator::settings::CoordinatorSettings;
-use crate::coordinator::{Code, Failure, Lead, stored};
+use crate::coordinator::{Code, Failure, Lead, records};
 
 pub(super) async fn create_index(
     lead: &Arc<Lead>,
@@ -305,7 +303,7 @@ pub(super) async fn get_index_infos(
     Ok(index::GetIndexInfoResponse { segment_info, ..Default::default() })
 }
 
-/// A finished build and its definition, until its record is read.
+/// A finished build and what its definition says of it, until its record is read.
 struct Finished {
     build: BuildRef,
     info: index::IndexFilePathInfo,
@@ -317,24 +315,17 @@ fn index_files(
     settings: &CoordinatorSettings,
     segment: i64,
 ) -> Result<Option<Vec<index::IndexFilePathInfo>>, Failure> {
-    let (plans, store) = view.pin(|state| {
-        let root_path = &state.settings().root_path;
-        let finished = finished_of(state.views(), segment)?;
-        let plans = finished.into_iter().map(|finished| {
-            let BuildRef { collection, partition, segment, build } = finished.build;
-            let of = quorate::SegmentRef { collection, partition, segment };
-            let key = Keys { root_path }.segment_index(of, build);
-            (finished, stored::plan(state, &key))
-        });
-        Some(plans.collect::<Vec<_>>())
-    });
-    let Some(plans) = plans else { return Ok(None) };
-    let mut infos = Vec::with_capacity(plans.len());
-    for (finished, plan) in plans {
-        let Some(value) = plan?.fetch(&store)? else { continue };
-        let record = index::SegmentIndex::decode(value)
-            .map_err(|error| Failure::refused(Code::Unexpected, error.to_string()))?;
-        infos.push(with_files(finished, record, settings.storage_root()));
+    let Some(finished) = view.read(|state| finished_of(state.views(), segment)) else {
+        return Ok(None);
+    };
+    let mut infos = Vec::with_capacity(finished.len());
+    for finished in finished {
+        let BuildRef { collection, partition, segment, build } = finished.build;
+        let of = quorate::SegmentRef { collection, partition, segment };
+        // Gone meanwhile: as if it had not been there.
+        if let Some(record) = records::segment_index(view, of, build)? {
+            infos.push(with_files(finished, record, settings.storage_root()));
+        }
     }
     Ok(Some(infos))
 }

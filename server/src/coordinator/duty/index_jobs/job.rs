@@ -1,16 +1,15 @@
 //! The job that an index node gets, as Milvus words it.
 
-use prost::Message;
 use proto::milvus::common::KeyValuePair;
 use proto::milvus::{data, index};
 use proto::quorate::SegmentRef;
 use statemachine::coordinator::index::view::IndexDefinition;
-use statemachine::coordinator::keys::{Keys, LogKind};
+use statemachine::coordinator::keys::LogKind;
 use statemachine::view::Views;
 
 use super::plan::Attempt;
 use crate::coordinator::settings::{CoordinatorSettings, Storage};
-use crate::coordinator::{Code, Failure, Lead, indexing, stored};
+use crate::coordinator::{Code, Failure, Lead, indexing, records};
 
 /// An index on disk is built for this part of its size being kept in memory, where the user does
 /// not say. Milvus's `common.DiskIndex.SearchCacheBudgetGBRatio` as it is shipped.
@@ -42,21 +41,18 @@ pub(super) fn request(lead: &Lead, attempt: &Attempt) -> Result<index::CreateJob
         partition: attempt.build.partition,
         segment: attempt.build.segment,
     };
-    let (found, store) = lead.local().pin(|state| {
-        let parts = Parts::of(state.views(), attempt)?;
-        let keys = Keys { root_path: &state.settings().root_path };
-        let key = keys.log(LogKind::Insert, of, parts.definition.field.0);
-        Some((parts, stored::plan(state, &key)))
-    });
+    let view = lead.local();
+    let parts = view.read(|state| Parts::of(state.views(), attempt));
     let gone = |what: &str| {
         let segment = of.segment;
         Failure::refused(Code::Unexpected, format!("segment {segment}: {what}"))
     };
-    let (parts, plan) = found.ok_or_else(|| gone("no such build or index"))?;
-    let value = plan?.fetch(&store)?.ok_or_else(|| gone("no logs of the field"))?;
-    let logs = data::FieldBinlog::decode(value).map_err(|error| gone(&error.to_string()))?;
+    let parts = parts.ok_or_else(|| gone("no such build or index"))?;
+    let field = parts.definition.field.0;
+    let logs: Option<data::FieldBinlog> =
+        records::record(&view, |keys| keys.log(LogKind::Insert, of, field))?;
     let settings = lead.settings();
-    let data_paths = paths(settings.storage_root(), of, parts.definition.field.0, &logs);
+    let data_paths = paths(settings.storage_root(), of, field, &logs.unwrap_or_default());
     if data_paths.is_empty() {
         return Err(gone("no logs of the field"));
     }
