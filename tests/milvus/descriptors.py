@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROTOS = [os.path.join(TOP, "proto", name) for name in ("milvus", "etcd")]
-FILE = "QUORATE_MILVUS_DESCRIPTORS"
+FILE = "TESTS_MILVUS_DESCRIPTORS"
 
 
 def compile_protos(path):

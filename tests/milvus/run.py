@@ -19,7 +19,7 @@ import time
 
 from descriptors import FILE as DESCRIPTORS, compile_protos
 
-INSIDE = "QUORATE_MILVUS_INSIDE"
+INSIDE = "TESTS_MILVUS_INSIDE"
 SESSION_TTL_S = 30
 
 

@@ -326,7 +326,8 @@ def outline(value):
     """The names in a JSON text, without its values."""
     if isinstance(value, dict):
         # Ids of collections are keys, too.
-        return {("an id" if key.isdigit() else key): outline(one) for key, one in value.items()}
+        return {("an id" if key.isdigit() else key): outline(one)
+                for key, one in sorted(value.items())}
     if isinstance(value, list):
         return [outline(one) for one in value[:1]]
     return type(value).__name__
