@@ -4,6 +4,7 @@
 //! [`Coordinator`] lives as long as the process. [`Lead`](lead::Lead) lives as long as one tenure:
 //! whoever holds it may act as the leader, and everything in it is rebuilt by looking.
 
+pub(crate) mod assign;
 pub(crate) mod clients;
 pub(crate) mod counts;
 pub(crate) mod data_nodes;
@@ -17,6 +18,7 @@ pub(crate) mod observed;
 pub(crate) mod presence;
 pub(crate) mod records;
 pub(crate) mod recovery;
+pub(crate) mod seal;
 pub(crate) mod settings;
 pub(crate) mod tso;
 pub(crate) mod wakes;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use raft::Tenure;
 use statemachine::view::Area;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::ids::Ids;
@@ -27,6 +28,11 @@ pub(crate) trait Duty: Send + 'static {
 
     /// It looks at least this often.
     fn period(&self) -> Duration;
+
+    /// What else wakes it: facts that are in no record.
+    fn also_woken_by(_lead: &Lead) -> Option<Arc<Notify>> {
+        None
+    }
 
     /// Errors are of the moment: the next round looks again.
     fn round(&mut self, lead: &Arc<Lead>) -> impl Future<Output = Result<(), Failure>> + Send;
@@ -64,7 +70,6 @@ async fn reign(coordinator: &Arc<Coordinator>, tenure: &Tenure) {
             tokio::time::sleep(PAUSE).await;
             continue;
         }
-        lead.observed.take_over(&lead);
         coordinator.lead.send_replace(Some(Arc::clone(&lead)));
         coordinator.counts.took_over();
         tracing::info!(server = lead.server.0, term = tenure.term, "this node is the coordinator");
@@ -115,6 +120,8 @@ impl Drop for Span {
 pub(crate) fn run<D: Duty>(mut duty: D, lead: &Arc<Lead>) {
     let lead = Arc::clone(lead);
     let woken = lead.wakes.on(D::AREAS);
+    // Nobody notifies the stand-in.
+    let also_woken = D::also_woken_by(&lead).unwrap_or_default();
     let cancel = lead.tenure.cancel.clone();
     tasks::spawn(D::NAME, async move {
         loop {
@@ -129,6 +136,7 @@ pub(crate) fn run<D: Duty>(mut duty: D, lead: &Arc<Lead>) {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = woken.notified() => {}
+                () = also_woken.notified() => {}
                 () = tokio::time::sleep(duty.period()) => {}
             }
         }

@@ -15,7 +15,7 @@ use super::driver::run;
 /// Starts all duties; they end with the tenure.
 pub(super) fn start(lead: &Arc<Lead>) {
     run(channels::Channels::default(), lead);
-    run(seal::Seal {}, lead);
+    run(seal::SealDuty::default(), lead);
     run(index_build::IndexBuild::default(), lead);
     run(index_jobs::IndexJobs::default(), lead);
     run(compaction::Compaction {}, lead);

@@ -1,12 +1,155 @@
 //! Facts of the moment, in the leader's memory: row counts of growing segments, ticks, what was
 //! handed out. Rebuilt from the next report; what must survive is in the state.
 
-use super::Lead;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use statemachine::view::{SegmentId, ServerId};
+use tokio::sync::Notify;
+
+use super::assign::Assigner;
+
+/// Of one tenure.
+pub(crate) struct Observed {
+    pub(crate) assigner: Assigner,
+    /// Take-over is not idleness: what nobody reported counts from here.
+    began: Instant,
+    facts: Mutex<Facts>,
+    /// Wakes the sealing duty.
+    pub(crate) ticked: Arc<Notify>,
+}
 
 #[derive(Default)]
-pub(crate) struct Observed {}
+struct Facts {
+    channels: BTreeMap<String, ChannelFacts>,
+    segments: BTreeMap<SegmentId, SegmentFacts>,
+    /// Channels with a tick that the sealing duty has not seen.
+    ticked: BTreeSet<String>,
+}
+
+#[derive(Clone, Copy)]
+struct ChannelFacts {
+    tick_ts: u64,
+    node: ServerId,
+    at: Instant,
+    /// Rows that arrived in this tenure.
+    rows: i64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct SegmentFacts {
+    rows: i64,
+    written: Option<Instant>,
+    flush_sent: Option<Instant>,
+}
+
+/// The newest tick of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tick {
+    /// All rows with a hybrid timestamp up to it are consumed.
+    pub(crate) ts: u64,
+    pub(crate) node: ServerId,
+}
+
+impl Default for Observed {
+    fn default() -> Observed {
+        Observed {
+            assigner: Assigner::default(),
+            began: Instant::now(),
+            facts: Mutex::default(),
+            ticked: Arc::default(),
+        }
+    }
+}
 
 impl Observed {
-    /// What the recorded windows say, before the first request comes.
-    pub(crate) fn take_over(&self, _lead: &Lead) {}
+    /// A data node has consumed the channel up to a timestamp.
+    pub(crate) fn note_tick(&self, channel: &str, ts: u64, node: ServerId) {
+        let mut facts = self.facts.lock();
+        let now = Instant::now();
+        match facts.channels.get_mut(channel) {
+            Some(known) => {
+                // After a move the new owner starts behind the old one.
+                let is_same = known.node == node;
+                known.tick_ts = if is_same { known.tick_ts.max(ts) } else { ts };
+                known.node = node;
+                known.at = now;
+            }
+            None => {
+                let fresh = ChannelFacts { tick_ts: ts, node, at: now, rows: 0 };
+                facts.channels.insert(channel.to_owned(), fresh);
+            }
+        }
+        facts.ticked.insert(channel.to_owned());
+    }
+
+    /// Rows that a data node has ever seen of a segment.
+    pub(crate) fn note_rows(&self, channel: &str, segment: SegmentId, rows: i64) {
+        let mut facts = self.facts.lock();
+        let known = facts.segments.entry(segment).or_default();
+        let more = (rows - known.rows).max(0);
+        known.rows = known.rows.max(rows);
+        known.written = Some(Instant::now());
+        if let Some(channel) = facts.channels.get_mut(channel) {
+            channel.rows += more;
+        }
+    }
+
+    /// Rows of a segment as last reported in this tenure; 0 where nobody did.
+    pub(crate) fn rows(&self, segment: SegmentId) -> i64 {
+        self.facts.lock().segments.get(&segment).map_or(0, |known| known.rows)
+    }
+
+    /// Since when nothing was handed out of or reported of a segment; `window_age` is how long ago its
+    /// newest window was committed.
+    pub(crate) fn idle(&self, segment: SegmentId, window_age: Duration) -> Duration {
+        let written = self.facts.lock().segments.get(&segment).and_then(|known| known.written);
+        written.unwrap_or(self.began).elapsed().min(self.began.elapsed()).min(window_age)
+    }
+
+    pub(crate) fn tick(&self, channel: &str) -> Option<Tick> {
+        let facts = self.facts.lock();
+        let known = facts.channels.get(channel)?;
+        Some(Tick { ts: known.tick_ts, node: known.node })
+    }
+
+    /// 0 before the first tick of this tenure.
+    pub(crate) fn tick_ts(&self, channel: &str) -> u64 {
+        self.tick(channel).map_or(0, |tick| tick.ts)
+    }
+
+    /// Rows that arrived through a channel in this tenure, and how long ago its last tick was.
+    pub(crate) fn channel_load(&self, channel: &str) -> Option<(i64, Duration)> {
+        let facts = self.facts.lock();
+        facts.channels.get(channel).map(|known| (known.rows, known.at.elapsed()))
+    }
+
+    /// Channels with a tick that was not taken yet.
+    pub(crate) fn take_ticked(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.facts.lock().ticked)
+    }
+
+    /// Whether a flush may be sent now; the last one must be older than `pause`.
+    pub(crate) fn begin_flush(&self, segment: SegmentId, pause: Duration) -> bool {
+        let mut facts = self.facts.lock();
+        let known = facts.segments.entry(segment).or_default();
+        if known.flush_sent.is_some_and(|sent| sent.elapsed() < pause) {
+            return false;
+        }
+        known.flush_sent = Some(Instant::now());
+        true
+    }
+
+    pub(crate) fn forget(&self, segment: SegmentId) {
+        self.facts.lock().segments.remove(&segment);
+    }
+
+    pub(crate) fn forget_channel(&self, channel: &str) {
+        self.assigner.forget_channel(channel);
+        let mut facts = self.facts.lock();
+        facts.channels.remove(channel);
+        facts.ticked.remove(channel);
+    }
 }

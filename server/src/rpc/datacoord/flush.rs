@@ -1,31 +1,206 @@
 //! Flush, and whether it is done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use proto::milvus::common::SegmentState;
 use proto::milvus::{data, milvus};
+use raft::View;
+use statemachine::State;
+use statemachine::catalog::Lifecycle;
+use statemachine::coordinator::segment::view::Segment;
+use statemachine::view::{CollectionId, DatabaseId, SegmentId, ServerId};
+use tokio::time::Instant;
 
-use crate::coordinator::{Code, Failure, Lead};
+use crate::coordinator::seal::{self, SealReason};
+use crate::coordinator::{Code, Failure, Lead, tso};
 
-#[allow(clippy::unused_async, reason = "to be filled in")]
+/// How long the data nodes of a collection may take to accept a flush.
+const FLUSH_CHANNELS_TIMEOUT: Duration = Duration::from_secs(180);
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+
 pub(super) async fn flush(
-    _lead: &Arc<Lead>,
-    _request: data::FlushRequest,
+    lead: &Arc<Lead>,
+    request: data::FlushRequest,
 ) -> Result<data::FlushResponse, Failure> {
-    Err(Failure::refused(Code::Unexpected, "Flush is not served yet"))
+    let collection = CollectionId(request.collection_id);
+    // After the request arrived: a timestamp below an acknowledged insert would make flush lie.
+    let flush_ts = lead.tso.fresh().await?;
+    let view = lead.view().await?;
+    let candidates = candidates(&view, collection, &request.segment_i_ds, request.is_import);
+    let reason = if request.is_import { SealReason::Import } else { SealReason::Flush };
+    let sealed = seal::seal(lead, candidates, reason).await?;
+    let flushed = lead.local().read(|state| {
+        let segments = state.views().segments().of_collection(collection);
+        segments
+            .filter(|(id, segment)| segment.is_flushed() && !sealed.contains(&id.0))
+            .map(|(id, _)| id.0)
+            .collect()
+    });
+    flush_channels(lead, collection, flush_ts).await?;
+    Ok(data::FlushResponse {
+        status: None,
+        db_id: request.db_id,
+        collection_id: request.collection_id,
+        segment_i_ds: sealed,
+        flush_segment_i_ds: flushed,
+        time_of_seal: i64::try_from(tso::physical_ms(flush_ts) / 1000).unwrap_or(i64::MAX),
+        flush_ts,
+    })
 }
 
-#[allow(clippy::unused_async, reason = "to be filled in")]
+/// What a flush seals: all that may still get rows, or those that are named.
+fn candidates(
+    view: &View,
+    collection: CollectionId,
+    named: &[i64],
+    is_import: bool,
+) -> Vec<(SegmentId, Segment)> {
+    let is_candidate = |segment: &Segment| match segment.state {
+        SegmentState::Growing => !is_import,
+        SegmentState::Sealed => true,
+        SegmentState::Importing => is_import,
+        SegmentState::None
+        | SegmentState::NotExist
+        | SegmentState::Flushed
+        | SegmentState::Flushing
+        | SegmentState::Dropped => false,
+    };
+    view.read(|state| {
+        let segments = state.views().segments();
+        let all: Vec<_> = if named.is_empty() && !is_import {
+            let channels = state.views().assignments().of_collection(collection);
+            channels.flat_map(|(channel, _)| segments.open_of_channel(channel)).collect()
+        } else {
+            let ids = named.iter().map(|id| SegmentId(*id));
+            ids.filter_map(|id| Some((id, segments.get(id)?))).collect()
+        };
+        all.into_iter()
+            .filter(|(_, segment)| segment.collection == collection && is_candidate(segment))
+            .map(|(id, segment)| (id, segment.clone()))
+            .collect()
+    })
+}
+
+/// Has the collection's data nodes write all that is older than the timestamp.
+async fn flush_channels(
+    lead: &Arc<Lead>,
+    collection: CollectionId,
+    flush_ts: u64,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + FLUSH_CHANNELS_TIMEOUT;
+    let mut pause = PAUSE_FIRST;
+    let mut done: BTreeMap<String, ServerId> = BTreeMap::new();
+    loop {
+        let mut by_node: BTreeMap<ServerId, Vec<String>> = BTreeMap::new();
+        lead.local().read(|state| {
+            for (channel, assignment) in state.views().assignments().of_collection(collection) {
+                let channel = channel.to_string();
+                let is_assigned = assignment.node != ServerId::NOBODY;
+                if is_assigned && done.get(&channel) != Some(&assignment.node) {
+                    by_node.entry(assignment.node).or_default().push(channel);
+                }
+            }
+        });
+        if by_node.is_empty() {
+            return Ok(());
+        }
+        let mut failure = None;
+        for (node, channels) in by_node {
+            let told = match lead.clients().data_node(node) {
+                Ok(mut client) => client.flush_channels(flush_ts, channels.clone()).await,
+                Err(error) => Err(error),
+            };
+            match told {
+                Ok(()) => done.extend(channels.into_iter().map(|channel| (channel, node))),
+                Err(error) => failure = Some(error),
+            }
+        }
+        if let Some(error) = failure {
+            if Instant::now() + pause >= deadline {
+                return Err(error.into());
+            }
+            tracing::debug!(%collection, %error, "a data node does not take the flush yet");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
 pub(super) async fn get_flush_state(
-    _lead: &Arc<Lead>,
-    _request: data::GetFlushStateRequest,
+    lead: &Arc<Lead>,
+    request: data::GetFlushStateRequest,
 ) -> Result<milvus::GetFlushStateResponse, Failure> {
-    Err(Failure::refused(Code::Unexpected, "GetFlushState is not served yet"))
+    let view = lead.view().await?;
+    let flushed = view.read(|state| {
+        let segments = state.views().segments();
+        let is_done = |id: &i64| {
+            segments.healthy(SegmentId(*id)).is_none_or(Segment::is_flushed)
+        };
+        if !request.segment_i_ds.iter().all(is_done) {
+            return false;
+        }
+        let collection = collection_of(state, &request);
+        // Old clients give no timestamp and ask of segments alone.
+        request.flush_ts == 0
+            || collection.is_none_or(|id| are_channels_past(state, id, request.flush_ts))
+    });
+    Ok(milvus::GetFlushStateResponse { status: None, flushed })
 }
 
-#[allow(clippy::unused_async, reason = "to be filled in")]
+
+fn collection_of(state: &State, request: &data::GetFlushStateRequest) -> Option<CollectionId> {
+    if request.collection_id != 0 {
+        return Some(CollectionId(request.collection_id));
+    }
+    let catalog = state.views().catalog();
+    let database = match request.db_name.as_str() {
+        "" => DatabaseId::DEFAULT,
+        name => catalog.database_by_name(name)?,
+    };
+    catalog.resolve(database, &request.collection_name)
+}
+
+/// Whether all channels of a collection are consumed and written up to a timestamp: those of nobody
+/// included, those that have ended not.
+fn are_channels_past(state: &State, collection: CollectionId, ts: u64) -> bool {
+    let assignments = state.views().assignments();
+    assignments
+        .of_collection(collection)
+        .filter(|(channel, _)| assignments.removal(channel) != Some(true))
+        .all(|(channel, _)| {
+            assignments.checkpoint(channel).is_some_and(|checkpoint| checkpoint.timestamp >= ts)
+        })
+}
+
 pub(super) async fn get_flush_all_state(
-    _lead: &Arc<Lead>,
-    _request: milvus::GetFlushAllStateRequest,
+    lead: &Arc<Lead>,
+    request: milvus::GetFlushAllStateRequest,
 ) -> Result<milvus::GetFlushAllStateResponse, Failure> {
-    Err(Failure::refused(Code::Unexpected, "GetFlushAllState is not served yet"))
+    let view = lead.view().await?;
+    let flushed = view.read(|state| {
+        let catalog = state.views().catalog();
+        let only = match request.db_name.as_str() {
+            "" => None,
+            name => match catalog.database_by_name(name) {
+                Some(id) => Some(id),
+                None => {
+                    return Err(Failure::refused(
+                        Code::DatabaseNotFound,
+                        format!("database not found[database={name}]"),
+                    ));
+                }
+            },
+        };
+        let collections = catalog.collections().decoded().filter(|(key, collection)| {
+            let database = key.database.unwrap_or(DatabaseId::DEFAULT);
+            collection.state == Lifecycle::Created && only.is_none_or(|only| only == database)
+        });
+        Ok(collections
+            .into_iter()
+            .all(|(key, _)| are_channels_past(state, key.collection, request.flush_all_ts)))
+    })?;
+    Ok(milvus::GetFlushAllStateResponse { status: None, flushed })
 }

@@ -1,71 +1,245 @@
 //! The way of rows into segments: assignment, ticks, saved logs, checkpoints.
 
+mod saved;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::milvus::{common, data};
+use proto::quorate::segment_command::Kind;
+use proto::quorate::{ChannelCheckpoint, DropChannel, NoteRows, SaveCheckpoints, SegmentRef};
+use statemachine::coordinator::segment::view::Segments;
+use statemachine::view::{CollectionId, PartitionId, SegmentId, ServerId};
 
+use crate::coordinator::assign::{self, LotKey, Slice};
+use crate::coordinator::failure::{status_of, success};
 use crate::coordinator::{Code, Failure, Lead};
 
-#[allow(clippy::unused_async, reason = "to be filled in")]
+/// Rows in one request for one channel; more is a mistake.
+const ROWS_MAX: u32 = 1 << 30;
+
 pub(super) async fn assign_segment_id(
-    _lead: &Arc<Lead>,
-    _request: data::AssignSegmentIdRequest,
+    lead: &Arc<Lead>,
+    request: data::AssignSegmentIdRequest,
 ) -> Result<data::AssignSegmentIdResponse, Failure> {
-    Err(Failure::refused(Code::Unexpected, "AssignSegmentID is not served yet"))
+    let mut seg_id_assignments = Vec::new();
+    for wanted in request.segment_id_requests {
+        match assign_one(lead, &wanted).await {
+            Ok(slices) => {
+                seg_id_assignments
+                    .extend(slices.into_iter().map(|slice| assignment(&wanted, slice)));
+            }
+            Err(Failure::Refused { code, reason }) => {
+                tracing::warn!(
+                    collection = wanted.collection_id,
+                    channel = wanted.channel_name,
+                    reason,
+                    "no segment is assigned"
+                );
+                seg_id_assignments.push(data::SegmentIdAssignment {
+                    channel_name: wanted.channel_name,
+                    collection_id: wanted.collection_id,
+                    partition_id: wanted.partition_id,
+                    status: Some(status_of(code, reason)),
+                    ..Default::default()
+                });
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(data::AssignSegmentIdResponse { seg_id_assignments, status: None })
 }
 
-#[allow(clippy::unused_async, reason = "to be filled in")]
+async fn assign_one(
+    lead: &Arc<Lead>,
+    wanted: &data::SegmentIdRequest,
+) -> Result<Vec<Slice>, Failure> {
+    if wanted.count == 0 || wanted.count > ROWS_MAX {
+        return Err(Failure::refused(
+            Code::InvalidParameter,
+            format!("count = {}: a request is for 1 to {ROWS_MAX} rows", wanted.count),
+        ));
+    }
+    let key = LotKey {
+        collection: CollectionId(wanted.collection_id),
+        partition: PartitionId(wanted.partition_id),
+        channel: wanted.channel_name.clone(),
+    };
+    if wanted.is_import {
+        return Ok(vec![assign::assign_import(lead, &key).await?]);
+    }
+    assign::assign(lead, &key, i64::from(wanted.count)).await
+}
+
+fn assignment(wanted: &data::SegmentIdRequest, slice: Slice) -> data::SegmentIdAssignment {
+    let count = if wanted.is_import { i64::from(wanted.count) } else { slice.rows };
+    data::SegmentIdAssignment {
+        seg_id: slice.segment.0,
+        channel_name: wanted.channel_name.clone(),
+        count: u32::try_from(count).unwrap_or(u32::MAX),
+        collection_id: wanted.collection_id,
+        partition_id: wanted.partition_id,
+        expire_time: slice.expire_ts,
+        status: Some(success()),
+    }
+}
+
+/// A data node says each row count only once: its report is answered after the first rows of a
+/// segment are on record, because whoever leads next must know that they exist.
 pub(super) async fn report_data_node_tt_msgs(
-    _lead: &Arc<Lead>,
-    _request: data::ReportDataNodeTtMsgsRequest,
+    lead: &Arc<Lead>,
+    request: data::ReportDataNodeTtMsgsRequest,
 ) -> Result<common::Status, Failure> {
-    Err(Failure::refused(Code::Unexpected, "ReportDataNodeTtMsgs is not served yet"))
+    // A deposed leader would take the report for one on segments that it does not know.
+    let view = lead.view().await?;
+    let mut first_rows = Vec::new();
+    let reports: Vec<_> = view.read(|state| {
+        let views = state.views();
+        let owned = request.msgs.into_iter().filter(|msg| {
+            let node = msg.base.as_ref().map_or(0, |base| base.source_id);
+            views.assignments().get(&msg.channel_name).is_some_and(|known| known.node.0 == node)
+        });
+        owned
+            .inspect(|msg| {
+                for stats in &msg.segments_stats {
+                    first_rows.extend(without_rows(views.segments(), stats));
+                }
+            })
+            .collect()
+    });
+    if !first_rows.is_empty() {
+        lead.propose_segment(Kind::NoteRows(NoteRows { segments: first_rows })).await?;
+    }
+    for msg in reports {
+        let node = ServerId(msg.base.as_ref().map_or(0, |base| base.source_id));
+        lead.observed.note_tick(&msg.channel_name, msg.timestamp, node);
+        for stats in &msg.segments_stats {
+            let segment = SegmentId(stats.segment_id);
+            lead.observed.note_rows(&msg.channel_name, segment, stats.num_rows);
+        }
+    }
+    lead.observed.ticked.notify_one();
+    Ok(success())
 }
 
-#[allow(clippy::unused_async, reason = "to be filled in")]
+/// The segment, where the report is the first to say that it has rows.
+fn without_rows(segments: &Segments, stats: &common::SegmentStats) -> Option<SegmentRef> {
+    let id = SegmentId(stats.segment_id);
+    let segment = segments.get(id).filter(|segment| segment.is_open())?;
+    let growth = segments.growth(id)?;
+    let is_news =
+        stats.num_rows > 0 && growth.has_rows != proto::quorate::HasRows::Yes;
+    is_news.then(|| segment.reference(id))
+}
+
 pub(super) async fn save_binlog_paths(
-    _lead: &Arc<Lead>,
-    _request: data::SaveBinlogPathsRequest,
+    lead: &Arc<Lead>,
+    request: data::SaveBinlogPathsRequest,
 ) -> Result<common::Status, Failure> {
-    Err(Failure::refused(Code::Unexpected, "SaveBinlogPaths is not served yet"))
+    let segment = SegmentId(request.segment_id);
+    let is_final = request.flushed || request.dropped;
+    let command = saved::command(lead, request).await?;
+    lead.propose_segment(Kind::SaveBinlogs(command)).await?;
+    if is_final {
+        forget(lead, segment);
+    }
+    Ok(success())
 }
 
-#[allow(clippy::unused_async, reason = "to be filled in")]
+/// Nothing is handed out of the segment any more.
+fn forget(lead: &Lead, segment: SegmentId) {
+    let known = lead.local().read(|state| state.views().segments().get(segment).cloned());
+    if let Some(known) = known {
+        lead.observed.assigner.forget(segment, &known);
+    }
+    lead.observed.forget(segment);
+}
+
 pub(super) async fn update_channel_checkpoint(
-    _lead: &Arc<Lead>,
-    _request: data::UpdateChannelCheckpointRequest,
+    lead: &Arc<Lead>,
+    request: data::UpdateChannelCheckpointRequest,
 ) -> Result<common::Status, Failure> {
-    Err(Failure::refused(Code::Unexpected, "UpdateChannelCheckpoint is not served yet"))
+    let mut checkpoints: BTreeMap<String, _> = BTreeMap::new();
+    // Newer data nodes send many at once.
+    for position in request.channel_checkpoints {
+        checkpoints.insert(position.channel_name.clone(), position);
+    }
+    if checkpoints.is_empty() {
+        let position = request.position.unwrap_or_default();
+        checkpoints.insert(request.v_channel, position);
+    }
+    let nameless = checkpoints.iter().find(|(_, position)| position.msg_id.is_empty());
+    if let Some((channel, _)) = nameless {
+        return Err(Failure::refused(
+            Code::Unexpected,
+            format!("checkpoint of channel {channel} has no msgID"),
+        ));
+    }
+    let checkpoints = checkpoints
+        .into_iter()
+        .map(|(channel, position)| ChannelCheckpoint { channel, position: Some(position) })
+        .collect();
+    lead.propose_segment(Kind::SaveCheckpoints(SaveCheckpoints { checkpoints })).await?;
+    Ok(success())
 }
 
-#[allow(clippy::unused_async, reason = "to be filled in")]
 pub(super) async fn drop_virtual_channel(
-    _lead: &Arc<Lead>,
-    _request: data::DropVirtualChannelRequest,
+    lead: &Arc<Lead>,
+    request: data::DropVirtualChannelRequest,
 ) -> Result<data::DropVirtualChannelResponse, Failure> {
-    Err(Failure::refused(Code::Unexpected, "DropVirtualChannel is not served yet"))
+    let node = request.base.as_ref().map_or(0, |base| base.source_id);
+    let channel = request.channel_name;
+    let mut segments = Vec::new();
+    for dropped in request.segments {
+        segments.extend(saved::of_dropped(lead, &channel, dropped)?);
+    }
+    let command = DropChannel { channel: channel.clone(), node, segments };
+    lead.propose_segment(Kind::DropChannel(command)).await?;
+    lead.observed.forget_channel(&channel);
+    Ok(data::DropVirtualChannelResponse::default())
 }
 
-#[allow(clippy::unused_async, reason = "to be filled in")]
+/// Importing data nodes report rows so.
 pub(super) async fn update_segment_statistics(
-    _lead: &Arc<Lead>,
-    _request: data::UpdateSegmentStatisticsRequest,
+    lead: &Arc<Lead>,
+    request: data::UpdateSegmentStatisticsRequest,
 ) -> Result<common::Status, Failure> {
-    Err(Failure::refused(Code::Unexpected, "UpdateSegmentStatistics is not served yet"))
+    let view = lead.view().await?;
+    for stats in request.stats {
+        let id = SegmentId(stats.segment_id);
+        let channel = view.read(|state| {
+            state.views().segments().get(id).map(|segment| segment.channel.to_string())
+        });
+        if let Some(channel) = channel {
+            lead.observed.note_rows(&channel, id, stats.num_rows);
+        }
+    }
+    Ok(success())
 }
 
-#[allow(clippy::unused_async, reason = "to be filled in")]
+/// A tool of stock that moves segments past the rules of their lifecycle.
 pub(super) async fn set_segment_state(
-    _lead: &Arc<Lead>,
-    _request: data::SetSegmentStateRequest,
+    lead: &Arc<Lead>,
+    request: data::SetSegmentStateRequest,
 ) -> Result<data::SetSegmentStateResponse, Failure> {
-    Err(Failure::refused(Code::Unexpected, "SetSegmentState is not served yet"))
+    lead.view().await?;
+    Err(Failure::refused(
+        Code::InvalidParameter,
+        format!(
+            "segment {} stays as it is: states follow from what happens to a segment; open raw \
+             writes with `quorate settings` to repair a record",
+            request.segment_id
+        ),
+    ))
 }
 
-#[allow(clippy::unused_async, reason = "to be filled in")]
 pub(super) async fn mark_segments_dropped(
-    _lead: &Arc<Lead>,
-    _request: data::MarkSegmentsDroppedRequest,
+    lead: &Arc<Lead>,
+    request: data::MarkSegmentsDroppedRequest,
 ) -> Result<common::Status, Failure> {
-    Err(Failure::refused(Code::Unexpected, "MarkSegmentsDropped is not served yet"))
+    lead.view().await?;
+    Err(Failure::refused(
+        Code::InvalidParameter,
+        format!("segments {:?} stay: no component of Milvus drops them so", request.segment_ids),
+    ))
 }

@@ -1,0 +1,124 @@
+//! Carries out what is due on one channel.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto::quorate::DropSegments;
+use proto::quorate::segment_command::Kind;
+use statemachine::channel::ChannelState;
+use statemachine::coordinator::segment::view::Segment;
+use statemachine::view::{SegmentId, ServerId};
+
+use super::plan::Plan;
+use crate::coordinator::seal;
+use crate::coordinator::{Failure, Lead};
+use crate::tasks;
+
+/// A flush is told again until its logs arrive.
+const FLUSH_PAUSE: Duration = Duration::from_secs(2);
+
+pub(super) async fn carry_out(lead: &Arc<Lead>, channel: &str, plan: Plan) -> Result<(), Failure> {
+    let mut by_reason = BTreeMap::new();
+    for (id, segment, reason) in plan.seal {
+        by_reason
+            .entry(reason.to_string())
+            .or_insert_with(|| (reason, Vec::new()))
+            .1
+            .push((id, segment));
+    }
+    for (reason, segments) in by_reason.into_values() {
+        seal::seal(lead, segments, reason).await?;
+    }
+    drop_all(lead, &plan.drop_empty, Dropped::Empty).await?;
+    drop_all(lead, &plan.drop_imports, Dropped::Import).await?;
+    if let Some(node) = plan.node {
+        tell(lead, channel, node, plan.flush);
+        for probed in plan.probe {
+            tell(lead, channel, node, vec![probed]);
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dropped {
+    Empty,
+    Import,
+    Disowned,
+}
+
+async fn drop_all(
+    lead: &Arc<Lead>,
+    segments: &[(SegmentId, Segment)],
+    why: Dropped,
+) -> Result<(), Failure> {
+    if segments.is_empty() {
+        return Ok(());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let command = DropSegments {
+        segments: segments.iter().map(|(id, segment)| segment.reference(*id)).collect(),
+        dropped_at_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+        disowned: why == Dropped::Disowned,
+        importing: why == Dropped::Import,
+    };
+    let outcome = lead.propose_segment(Kind::Drop(command)).await?;
+    for segment in outcome.changed {
+        lead.observed.forget(SegmentId(segment));
+        tracing::info!(segment, ?why, "segment dropped");
+    }
+    Ok(())
+}
+
+/// Tells the channel's data node to write what it has of these segments. Nobody waits for it: the
+/// next tick tells it again.
+fn tell(lead: &Arc<Lead>, channel: &str, node: ServerId, segments: Vec<(SegmentId, Segment)>) {
+    let segments: Vec<_> = segments
+        .into_iter()
+        .filter(|(id, _)| lead.observed.begin_flush(*id, FLUSH_PAUSE))
+        .collect();
+    let Some((_, first)) = segments.first() else { return };
+    let collection = first.collection;
+    let (lead, channel) = (Arc::clone(lead), channel.to_owned());
+    tasks::spawn("flush-segments", async move {
+        let ids: Vec<i64> = segments.iter().map(|(id, _)| id.0).collect();
+        tracing::debug!(channel, node = node.0, ?ids, "flush is told");
+        let told = match lead.clients().data_node(node) {
+            Ok(mut client) => client.flush_segments(collection.0, &channel, ids.clone()).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = told else { return };
+        if let ([probed], true) = (segments.as_slice(), error.is_segment_not_found()) {
+            disown(&lead, &channel, node, probed).await;
+        }
+        tracing::debug!(channel, node = node.0, ?ids, %error, "flush was not taken");
+    });
+}
+
+/// The owner of the channel does not know the segment: it never got a row. Only what the owner says
+/// of a channel that it runs counts.
+async fn disown(
+    lead: &Arc<Lead>,
+    channel: &str,
+    node: ServerId,
+    segment: &(SegmentId, Segment),
+) {
+    let is_owner = lead.local().read(|state| {
+        let views = state.views();
+        let is_assigned =
+            views.assignments().get(channel).is_some_and(|known| known.node == node);
+        let is_watched = views
+            .channels()
+            .get(node, channel)
+            .is_some_and(|known| known.state == ChannelState::WatchSuccess);
+        is_assigned && is_watched
+    });
+    let has_rows = lead.observed.rows(segment.0) > 0 || segment.1.rows > 0;
+    if !is_owner || has_rows {
+        return;
+    }
+    if let Err(error) = drop_all(lead, std::slice::from_ref(segment), Dropped::Disowned).await {
+        tracing::debug!(segment = segment.0.0, %error, "a disowned segment stays for now");
+    }
+}
