@@ -46,7 +46,6 @@ fn field_bytes(field: &Field) -> Result<i64, CapacityError> {
         DataType::Json | DataType::Array => DYNAMIC_BYTES,
         DataType::BinaryVector => param(field, "dim")? / 8,
         DataType::FloatVector => param(field, "dim")? * 4,
-        DataType::Float16Vector => param(field, "dim")? * 2,
         DataType::None | DataType::String => 0,
     })
 }
