@@ -199,6 +199,7 @@ impl Views {
             Place::Checkpoint(channel) => self.assignments.put_checkpoint(names, channel, kv),
             Place::Removal(channel) => self.assignments.put_removal(names, channel, kv),
             Place::Assignment(channel) => self.assignments.put(names, channel, kv),
+            Place::Drain(node) => self.assignments.put_drain(node),
             Place::Index(collection, index) => {
                 self.indexes.put_definition(names, collection, index, kv);
             }
@@ -226,6 +227,7 @@ impl Views {
             Place::Checkpoint(channel) => self.assignments.delete_checkpoint(channel),
             Place::Removal(channel) => self.assignments.delete_removal(channel),
             Place::Assignment(channel) => self.assignments.delete(channel),
+            Place::Drain(node) => self.assignments.delete_drain(node),
             Place::Index(collection, index) => self.indexes.delete_definition(collection, index),
             Place::Build(of, build) => self.indexes.delete_build(of, build),
             Place::Plan(plan) => self.plans.delete(plan),
@@ -402,6 +404,7 @@ enum Place<'k> {
     Checkpoint(&'k str),
     Removal(&'k str),
     Assignment(&'k str),
+    Drain(ServerId),
     Index(CollectionId, IndexId),
     Build(SegmentRef, BuildId),
     Plan(PlanId),
@@ -461,6 +464,7 @@ impl<'k> Place<'k> {
         Some(match area {
             "growing" => Place::Growth(SegmentId(canonical_i64(rest)?)),
             "channel" if keys::is_name(rest) => Place::Assignment(rest),
+            "drain" => Place::Drain(ServerId(canonical_i64(rest)?)),
             "compaction" => Place::Plan(PlanId(canonical_i64(rest)?)),
             _ => return None,
         })
@@ -474,7 +478,9 @@ impl<'k> Place<'k> {
             Place::Segment(_) | Place::Log { .. } | Place::Growth(_) | Place::Stray => {
                 Area::Segment
             }
-            Place::Checkpoint(_) | Place::Removal(_) | Place::Assignment(_) => Area::Assignment,
+            Place::Checkpoint(_) | Place::Removal(_) | Place::Assignment(_) | Place::Drain(_) => {
+                Area::Assignment
+            }
             Place::Index(..) | Place::Build(..) => Area::Index,
             Place::Plan(_) | Place::PlanControl => Area::Compaction,
         }

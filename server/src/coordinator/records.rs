@@ -3,7 +3,7 @@
 use prost::Message;
 use proto::milvus::{data, index, msg};
 use proto::quorate::SegmentRef;
-use raft::View;
+use raft::{Pinned, View};
 use statemachine::coordinator::keys::{Keys, LogKind};
 use statemachine::view::SegmentId;
 use statemachine::{EventId, State, history};
@@ -12,7 +12,7 @@ use super::settings::CoordinatorSettings;
 use super::{Code, Failure};
 
 /// Where the rows of one segment are in an image.
-struct Place {
+pub(crate) struct SegmentPlace {
     segment: EventId,
     logs: Vec<(LogKind, EventId)>,
 }
@@ -39,19 +39,33 @@ pub(crate) fn segments(
     settings: &CoordinatorSettings,
     ids: &[SegmentId],
 ) -> Result<Vec<data::SegmentInfo>, Failure> {
-    let (places, image) =
-        view.pin(|state| ids.iter().filter_map(|id| place(state, *id)).collect::<Vec<Place>>());
+    let (places, image) = view.pin(|state| places(state, ids));
+    fetch_segments(&image, settings, &places)
+}
+
+/// For whoever reads more at the same moment: where known segments are.
+pub(crate) fn places(state: &State, ids: &[SegmentId]) -> Vec<SegmentPlace> {
+    ids.iter().filter_map(|id| place(state, *id)).collect()
+}
+
+/// # Errors
+/// The store cannot be read, or a record is no record.
+pub(crate) fn fetch_segments(
+    image: &Pinned,
+    settings: &CoordinatorSettings,
+    places: &[SegmentPlace],
+) -> Result<Vec<data::SegmentInfo>, Failure> {
     let wanted: Vec<EventId> = places
         .iter()
         .flat_map(|place| {
             std::iter::once(place.segment).chain(place.logs.iter().map(|(_, row)| *row))
         })
         .collect();
-    let mut rows = history::pairs(&image, &wanted).map_err(unreadable)?.into_iter();
+    let mut rows = history::pairs(image, &wanted).map_err(unreadable)?.into_iter();
     let mut next = || rows.next().map(|row| row.value).unwrap_or_default();
     let root = settings.storage_root();
     let mut segments = Vec::with_capacity(places.len());
-    for place in &places {
+    for place in places {
         let mut info = data::SegmentInfo::decode(next()).map_err(|error| undecodable(&error))?;
         for (kind, _) in &place.logs {
             let logs = data::FieldBinlog::decode(next()).map_err(|error| undecodable(&error))?;
@@ -67,8 +81,8 @@ pub(crate) fn segments(
     Ok(segments)
 }
 
-fn place(state: &State, id: SegmentId) -> Option<Place> {
-    let keys = Keys { root_path: &state.settings().root_path };
+fn place(state: &State, id: SegmentId) -> Option<SegmentPlace> {
+    let keys = keys(state);
     let segments = state.views().segments();
     let of = segments.get(id)?.reference(id);
     let segment = state.key_meta(keys.segment(of).as_bytes())?.event_id();
@@ -80,7 +94,11 @@ fn place(state: &State, id: SegmentId) -> Option<Place> {
             logs.extend(meta.map(|meta| (kind, meta.event_id())));
         }
     }
-    Some(Place { segment, logs })
+    Some(SegmentPlace { segment, logs })
+}
+
+pub(crate) fn keys(state: &State) -> Keys<'_> {
+    Keys { root_path: &state.settings().root_path }
 }
 
 /// Milvus's components read log paths and nothing else; the records keep numbers.
@@ -137,12 +155,23 @@ pub(crate) fn record<M: Message + Default>(
     view: &View,
     key: impl FnOnce(Keys<'_>) -> String,
 ) -> Result<Option<M>, Failure> {
-    let (place, image) = view.pin(|state| {
-        let key = key(Keys { root_path: &state.settings().root_path });
-        state.key_meta(key.as_bytes()).map(|meta| meta.event_id())
-    });
-    let Some(place) = place else { return Ok(None) };
-    let row = history::fetch(&image, place).map_err(unreadable)?;
+    let (place, image) = view.pin(|state| row(state, &key(keys(state))));
+    fetch(&image, place)
+}
+
+/// For whoever reads more at the same moment: where the row of a live key is.
+pub(crate) fn row(state: &State, key: &str) -> Option<EventId> {
+    state.key_meta(key.as_bytes()).map(|meta| meta.event_id())
+}
+
+/// # Errors
+/// The store cannot be read, or the record is no record.
+pub(crate) fn fetch<M: Message + Default>(
+    image: &Pinned,
+    row: Option<EventId>,
+) -> Result<Option<M>, Failure> {
+    let Some(row) = row else { return Ok(None) };
+    let row = history::fetch(image, row).map_err(unreadable)?;
     row.map(|row| M::decode(row.value).map_err(|error| undecodable(&error))).transpose()
 }
 

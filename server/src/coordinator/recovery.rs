@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use proto::milvus::common::{IndexState, SegmentState};
 use proto::milvus::{data, msg};
 use proto::quorate;
-use raft::View;
+use raft::Pinned;
 use statemachine::coordinator::segment::view::Segment;
-use statemachine::view::{PartitionId, SegmentId};
-use statemachine::{State, Views};
+use statemachine::view::{CollectionId, IndexId, PartitionId, SegmentId};
+use statemachine::{EventId, State, Views};
 
 use super::{Failure, records};
 
@@ -41,13 +41,31 @@ pub(crate) fn lists(
                 && (segment.start_ts.is_some() || segment.dml_ts.is_some())
         })
         .collect();
-    sort(&considered, index_min_rows, |id, segment| is_indexed(views, id, segment))
+    let indexes = vector_indexes(views, considered.first().map(|(_, segment)| segment.collection));
+    let is_indexed = |id| {
+        indexes.iter().any(|index| {
+            let build = views.indexes().of_index(id, *index);
+            build.is_some_and(|(_, build)| build.state == IndexState::Finished)
+        })
+    };
+    sort(&considered, index_min_rows, is_indexed)
+}
+
+/// Indexes on the first vector field of a collection.
+fn vector_indexes(views: &Views, collection: Option<CollectionId>) -> Vec<IndexId> {
+    let Some(collection) = collection else { return Vec::new() };
+    let fields = views.catalog().fields(collection);
+    let Some((field, _)) = fields.iter().find(|(_, field)| is_vector(field.data_type)) else {
+        return Vec::new();
+    };
+    let live = views.indexes().live_of(collection);
+    live.filter(|(_, index)| index.field == *field).map(|(id, _)| id).collect()
 }
 
 fn sort(
     considered: &[(SegmentId, &Segment)],
     index_min_rows: i64,
-    is_indexed: impl Fn(SegmentId, &Segment) -> bool,
+    is_indexed: impl Fn(SegmentId) -> bool,
 ) -> Lists {
     let mut lists = Lists::default();
     let (mut indexed, mut raw) = (BTreeSet::new(), BTreeSet::new());
@@ -55,7 +73,7 @@ fn sort(
         match segment.state {
             SegmentState::Dropped => lists.dropped.insert(*id),
             SegmentState::Flushed | SegmentState::Flushing => {
-                let as_if_indexed = segment.rows < index_min_rows || is_indexed(*id, segment);
+                let as_if_indexed = segment.rows < index_min_rows || is_indexed(*id);
                 if as_if_indexed { indexed.insert(*id) } else { raw.insert(*id) }
             }
             SegmentState::None
@@ -81,7 +99,7 @@ fn sort(
         raw.remove(&id);
         for parent in &segment.parents {
             lists.dropped.remove(parent);
-            if find(*parent).is_some_and(|segment| is_indexed(*parent, segment)) {
+            if is_indexed(*parent) {
                 indexed.insert(*parent);
             } else if raw.insert(*parent) {
                 open.push(*parent);
@@ -93,71 +111,26 @@ fn sort(
     lists
 }
 
-/// Whether the index of the first vector field is there.
-fn is_indexed(views: &Views, id: SegmentId, segment: &Segment) -> bool {
-    let fields = views.catalog().fields(segment.collection);
-    let Some(field) =
-        fields.iter().find(|(_, field)| is_vector(field.data_type)).map(|(id, _)| *id)
-    else {
-        return false;
-    };
-    let indexes = views.indexes();
-    indexes.live_of(segment.collection).filter(|(_, definition)| definition.field == field).any(
-        |(index, _)| {
-            let build = indexes.of_index(id, index);
-            build.is_some_and(|(_, build)| build.state == IndexState::Finished)
-        },
-    )
-}
-
 fn is_vector(kind: proto::milvus::schema::DataType) -> bool {
     // All kinds of vectors are numbered from 100 on.
     kind as i32 >= proto::milvus::schema::DataType::BinaryVector as i32
 }
 
-/// Where the newest state of a position is kept.
-enum Seek {
-    Checkpoint,
-    Segment(quorate::SegmentRef),
-    Beginning,
+/// Where the position to read on from is kept, as of one moment.
+pub(crate) enum Seek {
+    Checkpoint(Option<EventId>),
+    Segment(Option<EventId>),
+    /// The channel's own record.
+    Beginning(Option<EventId>),
 }
 
 /// From where whoever consumes the channel reads on: its checkpoint, else where the oldest unwritten
-/// rows may begin, else where the collection begins.
-///
-/// # Errors
-/// The store cannot be read, or a record is no record.
-pub(crate) fn seek_position(
-    view: &View,
-    channel: &str,
-    partitions: &BTreeSet<PartitionId>,
-) -> Result<Option<msg::MsgPosition>, Failure> {
-    match view.read(|state| seek(state, channel, partitions)) {
-        Seek::Checkpoint => records::checkpoint(view, channel),
-        Seek::Segment(of) => {
-            let info: Option<data::SegmentInfo> = records::record(view, |keys| keys.segment(of))?;
-            Ok(info.and_then(|info| info.dml_position.or(info.start_position)))
-        }
-        Seek::Beginning => {
-            let record: Option<quorate::ChannelRecord> =
-                records::record(view, |keys| keys.channel(channel))?;
-            let record = record.unwrap_or_default();
-            let physical = channel.rsplit_once('_').map_or(channel, |(physical, _)| physical);
-            let start = record.start_positions.into_iter().find(|start| start.key == physical);
-            Ok(start.map(|start| msg::MsgPosition {
-                channel_name: channel.to_owned(),
-                msg_id: start.data,
-                timestamp: record.create_ts,
-                ..msg::MsgPosition::default()
-            }))
-        }
-    }
-}
-
-fn seek(state: &State, channel: &str, partitions: &BTreeSet<PartitionId>) -> Seek {
-    let views = state.views();
+/// rows may begin, else where the collection begins. It must be of the moment of the lists: with a
+/// newer one, rows that came in between would be in neither.
+pub(crate) fn seek(state: &State, channel: &str, partitions: &BTreeSet<PartitionId>) -> Seek {
+    let (views, keys) = (state.views(), records::keys(state));
     if views.assignments().checkpoint(channel).is_some() {
-        return Seek::Checkpoint;
+        return Seek::Checkpoint(records::row(state, &keys.checkpoint(channel)));
     }
     let earliest = views
         .segments()
@@ -169,8 +142,37 @@ fn seek(state: &State, channel: &str, partitions: &BTreeSet<PartitionId>) -> See
         })
         .min_by_key(|(timestamp, id, _)| (*timestamp, *id));
     match earliest {
-        Some((_, _, of)) => Seek::Segment(of),
-        None => Seek::Beginning,
+        Some((_, _, of)) => Seek::Segment(records::row(state, &keys.segment(of))),
+        None => Seek::Beginning(records::row(state, &keys.channel(channel))),
+    }
+}
+
+/// # Errors
+/// The store cannot be read, or a record is no record.
+pub(crate) fn fetch(
+    image: &Pinned,
+    seek: &Seek,
+    channel: &str,
+) -> Result<Option<msg::MsgPosition>, Failure> {
+    let named = |position| msg::MsgPosition { channel_name: channel.to_owned(), ..position };
+    match seek {
+        Seek::Checkpoint(row) => Ok(records::fetch(image, *row)?.map(named)),
+        Seek::Segment(row) => {
+            let info: Option<data::SegmentInfo> = records::fetch(image, *row)?;
+            Ok(info.and_then(|info| info.dml_position.or(info.start_position)))
+        }
+        Seek::Beginning(row) => {
+            let record: quorate::ChannelRecord = records::fetch(image, *row)?.unwrap_or_default();
+            let physical = channel.rsplit_once('_').map_or(channel, |(physical, _)| physical);
+            let start = record.start_positions.into_iter().find(|start| start.key == physical);
+            Ok(start.map(|start| {
+                named(msg::MsgPosition {
+                    msg_id: start.data,
+                    timestamp: record.create_ts,
+                    ..msg::MsgPosition::default()
+                })
+            }))
+        }
     }
 }
 
@@ -179,7 +181,7 @@ mod tests {
     use std::fmt::Write;
 
     use expect_test::expect;
-    use statemachine::view::{CollectionId, Name};
+    use statemachine::view::Name;
 
     use super::*;
 
@@ -224,7 +226,7 @@ mod tests {
         }
         let considered: Vec<(SegmentId, &Segment)> =
             rows.iter().map(|(id, segment)| (*id, segment)).collect();
-        let lists = sort(&considered, 1024, |id, _| indexed.contains(&id));
+        let lists = sort(&considered, 1024, |id| indexed.contains(&id));
         let mut told = String::new();
         for (name, ids) in [
             ("flushed", &lists.flushed),

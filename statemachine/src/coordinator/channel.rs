@@ -9,6 +9,7 @@ pub mod view;
 mod watch;
 mod watch_info;
 
+use bytes::Bytes;
 use proto::quorate::channel_command::Kind;
 use proto::quorate::{self, ChannelRecord};
 
@@ -29,9 +30,32 @@ pub(crate) fn apply(
         Kind::Watch(command) => watch::watch(records, command),
         Kind::Move(command) => moves::move_channels(records, &command),
         Kind::Adopt(command) => watch::adopt(records, &command),
+        Kind::Drain(command) => drain(records, command),
         // The settings are no record; whoever dispatches has seen to it.
         Kind::SetRole(_) => Ok(Outcomes::default()),
     }
+}
+
+/// # Errors
+/// Refused where no data node of that id is alive.
+fn drain(records: &mut Records<'_, '_>, command: quorate::DrainNode) -> Result<Outcomes, Stop> {
+    let node = command.node;
+    let key = records.keys().drain(node);
+    let mut outcomes = Outcomes::default();
+    if command.on && !records.exists(&records.keys().data_node_session(node)) {
+        let (field, value) = ("node".to_owned(), node.to_string());
+        let reason = "no data node of that id is alive".to_owned();
+        return Err(Refusal::Invalid { field, value, reason }.into());
+    }
+    if records.exists(&key) != command.on {
+        outcomes.changed(node);
+    }
+    if command.on {
+        records.put_bytes(key, Bytes::new());
+    } else {
+        records.delete(key);
+    }
+    Ok(outcomes)
 }
 
 /// # Errors

@@ -132,6 +132,11 @@ impl Keys<'_> {
         self.at(format_args!("quorate/channel/{channel}"))
     }
 
+    /// Without a value, while the data node is to be empty.
+    pub fn drain(self, node: i64) -> String {
+        self.at(format_args!("quorate/drain/{node}"))
+    }
+
     /// `quorate.CompactionTask`.
     pub fn compaction(self, plan: i64) -> String {
         self.at(format_args!("quorate/compaction/{plan}"))

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::quorate::channel_command::Kind;
-use proto::quorate::{AdoptChannels, ChannelMove, MoveChannels};
+use proto::quorate::{AdoptChannels, ChannelMove, DrainNode, MoveChannels};
 use statemachine::coordinator::Refusal;
 use statemachine::view::Area;
 use tokio::time::Instant;
@@ -56,6 +56,11 @@ impl Duty for Channels {
 }
 
 async fn carry_out(lead: &Lead, plan: Plan) -> Result<(), Failure> {
+    for node in &plan.drained {
+        let drain = Kind::Drain(DrainNode { node: node.0, on: false });
+        lead.propose_channel(drain).await?;
+        tracing::info!(node = node.0, "data node that was to be empty is gone");
+    }
     if !plan.adopt.is_empty() {
         let channels = plan.adopt.iter().map(ToString::to_string).collect();
         let adopt = Kind::Adopt(AdoptChannels { channels });

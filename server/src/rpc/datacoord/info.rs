@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proto::milvus::common::SegmentState;
-use proto::milvus::{common, data, internal};
+use proto::milvus::{common, data, internal, msg};
 use raft::View;
 use statemachine::Views;
 use statemachine::coordinator::segment::view::{Segment, Segments};
@@ -31,14 +31,27 @@ fn segment_info(
     request: &data::GetSegmentInfoRequest,
 ) -> Result<data::GetSegmentInfoResponse, Failure> {
     let asked: Vec<SegmentId> = request.segment_i_ds.iter().map(|id| SegmentId(*id)).collect();
-    // Each with the results that took it in, the newest last.
-    let chains: Vec<Vec<SegmentId>> = view.read(|state| {
+    // All of one moment: deletes up to the checkpoint that goes with them must not be missing.
+    let (found, image) = view.pin(|state| {
         let segments = state.views().segments();
-        asked.iter().map(|id| chain(segments, *id, request.include_un_healthy)).collect()
+        // Each with the results that took it in, the newest last.
+        let chains: Vec<Vec<SegmentId>> =
+            asked.iter().map(|id| chain(segments, *id, request.include_un_healthy)).collect();
+        let all: BTreeSet<SegmentId> = chains.iter().flatten().copied().collect();
+        let all: Vec<SegmentId> = all.into_iter().collect();
+        let channels: BTreeSet<&Name> =
+            asked.iter().filter_map(|id| Some(&segments.get(*id)?.channel)).collect();
+        let checkpoints: Vec<_> = channels
+            .into_iter()
+            .filter_map(|channel| {
+                let row = records::row(state, &records::keys(state).checkpoint(channel))?;
+                Some((channel.to_string(), row))
+            })
+            .collect();
+        (chains, records::places(state, &all), checkpoints)
     });
-    let all: BTreeSet<SegmentId> = chains.iter().flatten().copied().collect();
-    let all: Vec<SegmentId> = all.into_iter().collect();
-    let read = records::segments(view, lead.settings(), &all)?;
+    let (chains, places, checkpoints) = found;
+    let read = records::fetch_segments(&image, lead.settings(), &places)?;
     let read: BTreeMap<i64, data::SegmentInfo> =
         read.into_iter().map(|info| (info.id, info)).collect();
     let mut answer = data::GetSegmentInfoResponse::default();
@@ -59,15 +72,12 @@ fn segment_info(
         }
         answer.infos.push(info);
     }
-    let channels: BTreeSet<&String> =
-        answer.infos.iter().map(|info| &info.insert_channel).collect();
-    let mut checkpoints = Vec::new();
-    for channel in channels {
-        if let Some(position) = records::checkpoint(view, channel)? {
-            checkpoints.push((channel.clone(), position));
+    for (channel, row) in checkpoints {
+        if let Some(position) = records::fetch::<msg::MsgPosition>(&image, Some(row))? {
+            let position = msg::MsgPosition { channel_name: channel.clone(), ..position };
+            answer.channel_checkpoint.insert(channel, position);
         }
     }
-    answer.channel_checkpoint = checkpoints.into_iter().collect();
     Ok(answer)
 }
 
@@ -114,11 +124,7 @@ pub(super) async fn get_segment_states(
             let segment = state.views().segments().healthy(SegmentId(id))?;
             Some((segment.state, segment.start_ts.map(|_| segment.reference(SegmentId(id)))))
         });
-        let mut state = data::SegmentStateInfo {
-            segment_id: id,
-            status: Some(common::Status::default()),
-            ..data::SegmentStateInfo::default()
-        };
+        let mut state = data::SegmentStateInfo { segment_id: id, ..Default::default() };
         match found {
             None => state.set_state(SegmentState::NotExist),
             Some((known, with_start)) => {
@@ -275,24 +281,23 @@ fn recover(
     partitions: &BTreeSet<PartitionId>,
 ) -> Result<(Vec<data::VchannelInfo>, BTreeSet<SegmentId>), Failure> {
     let index_min_rows = lead.settings().index_min_rows;
-    let sorted: Vec<(Name, recovery::Lists)> = view.read(|state| {
-        let views = state.views();
-        let assignments = views.assignments().of_collection(CollectionId(collection));
-        assignments
-            .filter(|(channel, _)| views.assignments().removal(channel) != Some(true))
-            .map(|(channel, _)| {
-                let lists = recovery::lists(views, channel, partitions, index_min_rows);
-                (channel.clone(), lists)
-            })
-            .collect()
+    let names: Vec<Name> = view.read(|state| {
+        let assignments = state.views().assignments();
+        let all = assignments.of_collection(CollectionId(collection)).map(|(name, _)| name);
+        all.filter(|name| assignments.removal(name) != Some(true)).cloned().collect()
     });
-    let (mut channels, mut flushed) = (Vec::with_capacity(sorted.len()), BTreeSet::new());
+    let (mut channels, mut flushed) = (Vec::with_capacity(names.len()), BTreeSet::new());
     let numbers = |ids: &BTreeSet<SegmentId>| ids.iter().map(|id| id.0).collect();
-    for (channel, lists) in sorted {
+    // One at a time, for the lock that it takes: compactions keep within a channel.
+    for channel in names {
+        let ((lists, seek), image) = view.pin(|state| {
+            let lists = recovery::lists(state.views(), &channel, partitions, index_min_rows);
+            (lists, recovery::seek(state, &channel, partitions))
+        });
         channels.push(data::VchannelInfo {
             collection_id: collection,
             channel_name: channel.to_string(),
-            seek_position: recovery::seek_position(view, &channel, partitions)?,
+            seek_position: recovery::fetch(&image, &seek, &channel)?,
             unflushed_segment_ids: numbers(&lists.unflushed),
             flushed_segment_ids: numbers(&lists.flushed),
             dropped_segment_ids: numbers(&lists.dropped),

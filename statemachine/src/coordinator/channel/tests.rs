@@ -11,8 +11,8 @@ use proto::quorate::channel_command::Kind;
 use proto::quorate::channel_move::Step;
 use proto::quorate::coordinator_command::Area;
 use proto::quorate::{
-    AdoptChannels, ChannelMove, ChannelRecord, CompactionState, CompactionTask, MoveChannels,
-    NewChannel, ReleaseReason, SetRole, WatchChannels,
+    AdoptChannels, ChannelMove, ChannelRecord, CompactionState, CompactionTask, DrainNode,
+    MoveChannels, NewChannel, ReleaseReason, SetRole, WatchChannels,
 };
 use proto::{etcd, quorate};
 
@@ -577,6 +577,22 @@ fn the_record_keeps_what_a_new_watch_needs() {
     let record = ChannelRecord::decode(value).expect("a record");
     assert_eq!(record.schema.map(|schema| schema.name), Some("c".to_owned()));
     assert_eq!((record.create_ts, record.start_positions.len()), (77, 2));
+}
+
+#[test]
+fn a_data_node_is_drained_while_it_is_alive() {
+    let mut story = Story::new();
+    let drain = |node, on| channel(Kind::Drain(DrainNode { node, on }));
+    story.run(drain(5, true));
+    story.session(5);
+    story.run(drain(5, true));
+    story.run(drain(5, true));
+    assert!(story.machine.state.views().assignments().draining().contains(&ServerId(5)));
+    story.run(drain(5, false));
+    story.run(drain(5, false));
+    assert!(story.machine.state.views().assignments().draining().is_empty());
+    assert_eq!(story.machine.state.views().undecodable(), 0);
+    story.expect(&expect![""]);
 }
 
 #[test]

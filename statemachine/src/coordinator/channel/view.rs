@@ -50,6 +50,8 @@ pub struct Assignments {
     checkpoints: Rows<Name, Checkpoint>,
     /// True: removed.
     removals: BTreeMap<Name, bool>,
+    /// Data nodes that are to be empty.
+    draining: BTreeSet<ServerId>,
 }
 
 /// Following the keyspace.
@@ -102,6 +104,14 @@ impl Assignments {
 
     pub(crate) fn put_removal(&mut self, names: &mut Names, channel: &str, kv: &etcd::KeyValue) {
         self.removals.insert(names.intern(channel), kv.value == b"removed"[..]);
+    }
+
+    pub(crate) fn put_drain(&mut self, node: ServerId) {
+        self.draining.insert(node);
+    }
+
+    pub(crate) fn delete_drain(&mut self, node: ServerId) {
+        self.draining.remove(&node);
     }
 
     pub(crate) fn delete_removal(&mut self, channel: &str) {
@@ -160,6 +170,11 @@ impl Assignments {
         self.removals.get(&Name::from(channel)).copied()
     }
 
+    /// Data nodes that are to be empty.
+    pub fn draining(&self) -> &BTreeSet<ServerId> {
+        &self.draining
+    }
+
     pub(crate) fn troubles(&self) -> impl Iterator<Item = (String, &Undecodable)> {
         let rows = self.rows.troubles();
         let checkpoints = self.checkpoints.troubles();
@@ -182,6 +197,9 @@ impl fmt::Display for Assignments {
         }
         for (channel, removed) in &self.removals {
             writeln!(out, "removal of {channel}: {removed}")?;
+        }
+        for node in &self.draining {
+            writeln!(out, "node {node} is to be empty")?;
         }
         Ok(())
     }

@@ -121,6 +121,8 @@ impl Step {
 pub(super) struct Plan {
     pub(super) adopt: BTreeSet<Name>,
     pub(super) steps: Vec<Step>,
+    /// Nodes that were to be empty and are gone.
+    pub(super) drained: BTreeSet<ServerId>,
 }
 
 impl fmt::Display for Plan {
@@ -130,6 +132,9 @@ impl fmt::Display for Plan {
         }
         for Step { channel, action, why, .. } in &self.steps {
             writeln!(out, "{channel}: {action} ({why})")?;
+        }
+        for node in &self.drained {
+            writeln!(out, "{node} is drained")?;
         }
         Ok(())
     }
@@ -145,7 +150,8 @@ pub(super) fn plan(
     settings: &Settings,
     now: Instant,
 ) -> Plan {
-    let mut plan = Plan::default();
+    let drained = seen.draining.difference(&seen.alive).copied().collect();
+    let mut plan = Plan { drained, ..Plan::default() };
     for stray in &seen.strays {
         if stray.is_foreign {
             plan.adopt.insert(stray.channel.clone());

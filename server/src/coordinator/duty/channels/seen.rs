@@ -97,7 +97,7 @@ impl Seen {
             strays,
             alive: data_nodes::alive(views),
             usable: data_nodes::usable(views),
-            draining: BTreeSet::new(),
+            draining: assignments.draining().clone(),
             has_old: data_nodes::has_older_than_2_3(views),
             compacting: plans.map(|(_, plan)| Name::from(plan.task.channel.as_str())).collect(),
         }
