@@ -70,23 +70,30 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
     let etcd = Etcd::start(node.clone(), limits.clone(), Arc::clone(&leases), tasks.stopping());
     topics.attach(node.clone(), Arc::clone(&leases), etcd.hub(), fatal);
     crate::duty::start(node.clone(), Arc::clone(&leases), DutyOptions::default(), tasks.stopping());
+    let coordinator = config.coordinator.as_ref().map(|coordinator| {
+        let settings = Arc::new(coordinator.settings.clone());
+        Coordinator::start(node.clone(), Arc::clone(&leases), settings, tasks.stopping())
+    });
     let pages = Pages::new(
         node.clone(),
         Arc::clone(&leases),
         Arc::clone(etcd.hub()),
         Arc::clone(&config),
+        coordinator.clone(),
         Instant::now(),
     );
-    let admin = AdminService::new(node.clone(), config.data_dir.clone(), pages.started());
+    let admin = AdminService::new(
+        node.clone(),
+        config.data_dir.clone(),
+        pages.started(),
+        coordinator.clone(),
+    );
     let client = edge::Edge::for_clients(&etcd, admin, &pages, &limits);
     tasks.spawn("client listener", client.serve(listeners.client, tasks.clone()));
     let http = edge::Edge::for_pages(&pages, &limits);
     tasks.spawn("http listener", http.serve(listeners.http, tasks.clone()));
-    if let (Some(coordinator), Some(listener)) = (&config.coordinator, listeners.coordinator) {
-        let settings = Arc::new(coordinator.settings.clone());
-        let coordinator =
-            Coordinator::start(node.clone(), Arc::clone(&leases), settings, tasks.stopping());
-        let edge = edge::Edge::for_coordinator(&coordinator, &pages, &limits);
+    if let (Some(coordinator), Some(listener)) = (&coordinator, listeners.coordinator) {
+        let edge = edge::Edge::for_coordinator(coordinator, &pages, &limits);
         tasks.spawn("coordinator listener", edge.serve(listener, tasks.clone()));
     }
     info!(

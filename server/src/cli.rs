@@ -7,6 +7,7 @@ mod dev;
 mod digest;
 mod keys;
 mod member;
+mod milvus;
 mod output;
 mod recover;
 mod serve;
@@ -22,6 +23,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use proto::admin::Subject;
 
 /// Replicated coordinator for Milvus that also speaks the etcd v3 API.
 #[derive(Debug, Parser)]
@@ -72,6 +74,24 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Run a transaction read from standard input
     Txn(txn::TxnArgs),
+    /// Segments of Milvus's collections
+    Segments(milvus::ThingsArgs),
+    /// Virtual channels and their data nodes
+    Channels(milvus::ThingsArgs),
+    /// Compaction plans; pause, resume and cancel them
+    Compactions(milvus::CompactionsArgs),
+    /// Indexes and their builds
+    Indexes(milvus::ThingsArgs),
+    /// Tasks of bulk imports
+    Imports(milvus::ThingsArgs),
+    /// What waits to be collected; pause and resume garbage collection
+    Gc(milvus::GarbageArgs),
+    /// Compact a collection
+    Compact(milvus::CompactArgs),
+    /// Tell what a segment, channel, compaction or index waits for, and who must act
+    Explain(milvus::ExplainArgs),
+    /// Hand the coordinator's role to Milvus's own DataCoord, or take it back
+    Coordinator(milvus::CoordinatorArgs),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -117,6 +137,15 @@ fn run(command: Command) -> anyhow::Result<Ending> {
         Command::Del(args) => block_on(keys::del(args)),
         Command::Watch(args) => block_on(watch::run(args)),
         Command::Txn(args) => block_on(txn::run(args)),
+        Command::Segments(args) => block_on(milvus::things(Subject::Segment, args)),
+        Command::Channels(args) => block_on(milvus::things(Subject::Channel, args)),
+        Command::Compactions(args) => block_on(milvus::compactions(args)),
+        Command::Indexes(args) => block_on(milvus::things(Subject::Index, args)),
+        Command::Imports(args) => block_on(milvus::things(Subject::Import, args)),
+        Command::Gc(args) => block_on(milvus::garbage(args)),
+        Command::Compact(args) => block_on(milvus::compact(args)),
+        Command::Explain(args) => block_on(milvus::explain(args)),
+        Command::Coordinator(args) => block_on(milvus::coordinator(args)),
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod clients;
 pub(crate) mod counts;
 pub(crate) mod data_nodes;
 pub(crate) mod failure;
+pub(crate) mod hand_over;
 pub(crate) mod ids;
 pub(crate) mod indexing;
 pub(crate) mod lead;

@@ -1,5 +1,6 @@
 //! The small HTTP pages of a node: health for probes, metrics for Prometheus, debug for people.
 
+mod api;
 mod debug;
 pub(crate) mod edge;
 mod health;
@@ -12,6 +13,7 @@ use axum::routing::get;
 use raft::Node;
 
 use crate::config::checked::Config;
+use crate::coordinator::Coordinator;
 use crate::lease_clock::Leases;
 use crate::metrics;
 use crate::watch_hub::WatchHub;
@@ -22,6 +24,7 @@ pub(crate) struct Pages {
     leases: Arc<Leases>,
     hub: Arc<WatchHub>,
     config: Arc<Config>,
+    coordinator: Option<Arc<Coordinator>>,
     started: Instant,
     calls: Arc<metrics::Calls>,
 }
@@ -32,9 +35,10 @@ impl Pages {
         leases: Arc<Leases>,
         hub: Arc<WatchHub>,
         config: Arc<Config>,
+        coordinator: Option<Arc<Coordinator>>,
         started: Instant,
     ) -> Arc<Pages> {
-        Arc::new(Pages { node, leases, hub, config, started, calls: Arc::default() })
+        Arc::new(Pages { node, leases, hub, config, coordinator, started, calls: Arc::default() })
     }
 
     pub(crate) fn started(&self) -> Instant {
@@ -82,7 +86,7 @@ impl Pages {
             .route("/debug/settings", get(debug::settings))
             .route("/debug/views", get(debug::views))
             .with_state(Arc::clone(self));
-        self.probes().merge(debug)
+        self.probes().merge(debug).merge(api::routes().with_state(Arc::clone(self)))
     }
 }
 

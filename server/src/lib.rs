@@ -11,6 +11,7 @@ mod app;
 mod config;
 mod coordinator;
 mod http;
+mod inspect;
 mod metrics;
 mod tasks;
 mod telemetry;

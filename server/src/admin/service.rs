@@ -1,10 +1,12 @@
 //! The Admin service: what `quorate status`, `member`, `transfer`, `digest`, `settings` and
 //! `backup save` call.
 
+pub(crate) mod act;
 mod members;
 mod status;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +15,8 @@ use proto::quorate;
 use raft::{Consistency, MembershipError, Node, ProposeError, ReadError};
 use tonic::{Request, Response, Status};
 
+use crate::coordinator::Coordinator;
+use crate::inspect::{self, InspectError};
 use crate::rpc::leader::not_leader;
 use crate::tasks;
 
@@ -25,11 +29,18 @@ pub(crate) struct AdminService {
     node: Node,
     data_dir: PathBuf,
     started: Instant,
+    /// Present where this node may lead Milvus's data plane.
+    coordinator: Option<Arc<Coordinator>>,
 }
 
 impl AdminService {
-    pub(crate) fn new(node: Node, data_dir: PathBuf, started: Instant) -> AdminService {
-        AdminService { node, data_dir, started }
+    pub(crate) fn new(
+        node: Node,
+        data_dir: PathBuf,
+        started: Instant,
+        coordinator: Option<Arc<Coordinator>>,
+    ) -> AdminService {
+        AdminService { node, data_dir, started, coordinator }
     }
 
     fn settings_now(&self) -> admin::SettingsReply {
@@ -58,7 +69,9 @@ impl Admin for AdminService {
         &self,
         _request: Request<admin::StatusRequest>,
     ) -> Result<Response<admin::NodeStatus>, Status> {
-        Ok(Response::new(status::of(&self.node, &self.data_dir, self.started)))
+        let mut reply = status::of(&self.node, &self.data_dir, self.started);
+        status::add_coordinator(&mut reply, &self.node, self.coordinator.as_deref());
+        Ok(Response::new(reply))
     }
 
     async fn member_add(
@@ -157,6 +170,29 @@ impl Admin for AdminService {
             .await
             .map_err(|error| read_status(&error))?;
         Ok(Response::new(self.settings_now()))
+    }
+
+    async fn inspect(
+        &self,
+        request: Request<admin::InspectRequest>,
+    ) -> Result<Response<admin::Sheet>, Status> {
+        let settings = match &self.coordinator {
+            Some(coordinator) => Arc::clone(&coordinator.settings),
+            None => Arc::default(),
+        };
+        let answer = inspect::answer(&self.node, &settings, request.get_ref()).await;
+        answer.map(Response::new).map_err(|error| match error {
+            InspectError::Invalid(text) => Status::invalid_argument(text),
+            InspectError::NotFound(text) => Status::not_found(text),
+            InspectError::Store(text) => Status::internal(text),
+        })
+    }
+
+    async fn act(
+        &self,
+        request: Request<admin::ActRequest>,
+    ) -> Result<Response<admin::ActReply>, Status> {
+        act::act(self.coordinator.as_ref(), request.into_inner()).await.map(Response::new)
     }
 
     async fn change_settings(

@@ -48,6 +48,20 @@ pub(crate) struct ClusterArgs {
 }
 
 impl ClusterArgs {
+    /// For calls that answer when something is done: one attempt may take the whole time.
+    ///
+    /// # Errors
+    /// An endpoint is not an address.
+    pub(crate) fn patient_client(&self) -> Result<Client, ClientError> {
+        let options = Options {
+            timeout: self.timeout,
+            attempt_timeout: self.timeout,
+            nobody_timeout: NOBODY_TIMEOUT,
+            ..Options::default()
+        };
+        Client::new(&self.endpoints, options)
+    }
+
     /// # Errors
     /// An endpoint is not an address.
     pub(crate) fn client(&self) -> Result<Client, ClientError> {

@@ -64,6 +64,8 @@ struct NodeLine {
     leader_since_ms: u64,
     uptime_ms: u64,
     version: String,
+    /// How it stands with the coordinator's role; empty where the node has no part in it.
+    coordinator: String,
     error: Option<String>,
 }
 
@@ -203,6 +205,7 @@ impl NodeLine {
             leader_since_ms: status.leader_since_ms,
             uptime_ms: status.uptime_ms,
             version: status.version.clone(),
+            coordinator: status.coordinator.clone(),
             error: None,
         }
     }
@@ -257,6 +260,12 @@ fn table(report: &ClusterReport) -> String {
         report.cluster_id,
         report.health.to_uppercase()
     ));
+    let parts = report.nodes.iter().filter(|node| !node.coordinator.is_empty());
+    let parts: Vec<String> =
+        parts.map(|node| format!("{} {}", node.name, node.coordinator)).collect();
+    if !parts.is_empty() {
+        text.push_str(&format!("\ncoordinator of Milvus: {}", parts.join(", ")));
+    }
     for problem in &report.problems {
         text.push_str(&format!("\n  - {problem}"));
     }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use raft::Tenure;
@@ -96,6 +97,7 @@ fn prepare(coordinator: &Arc<Coordinator>, tenure: &Tenure) -> Arc<Lead> {
         tso: Tso::start(coordinator.clients.clone(), tenure.cancel.clone()),
         observed: Observed::default(),
         wakes,
+        closing: AtomicBool::new(false),
     })
 }
 

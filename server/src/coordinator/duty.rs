@@ -1,5 +1,6 @@
 //! What the leading coordinator does by itself.
 
+mod adopt;
 mod channels;
 mod compaction;
 mod garbage;
@@ -14,6 +15,7 @@ use super::driver::run;
 
 /// Starts all duties; they end with the tenure.
 pub(super) fn start(lead: &Arc<Lead>) {
+    run(adopt::Adopt::default(), lead);
     run(channels::Channels::default(), lead);
     run(seal::SealDuty::default(), lead);
     run(index_build::IndexBuild::default(), lead);

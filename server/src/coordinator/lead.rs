@@ -1,6 +1,7 @@
 //! What exists only while this node leads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proto::quorate;
@@ -33,6 +34,8 @@ pub(crate) struct Lead {
     /// Facts that are not replicated: row counts, ticks, what was handed out.
     pub(crate) observed: Observed,
     pub(crate) wakes: Arc<Wakes>,
+    /// The role is being handed over: nothing new begins.
+    pub(super) closing: AtomicBool,
 }
 
 impl Lead {
@@ -46,6 +49,11 @@ impl Lead {
 
     pub(crate) fn clients(&self) -> &Clients {
         &self.coordinator.clients
+    }
+
+    /// Whether the role is being handed over: then nothing is assigned or planned any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     /// What this node has applied: never older than what this tenure itself proposed and saw

@@ -55,6 +55,7 @@ pub(crate) fn server_id(tenure: &Tenure) -> ServerId {
 pub(super) async fn wait_for_role(lead: &Lead) -> Result<(), Failure> {
     let mut told = false;
     let changed = lead.wakes.on_settings();
+    let sessions = lead.wakes.on(&[Area::Session]);
     loop {
         let settings = settings(lead);
         if settings.coordinator {
@@ -72,8 +73,31 @@ pub(super) async fn wait_for_role(lead: &Lead) -> Result<(), Failure> {
             changed.notified().await;
             continue;
         }
+        if let Some(other) = other_coordinator(lead) {
+            if !told {
+                tracing::warn!(
+                    address = other,
+                    "another DataCoord serves: stop it; the role is taken over when its session \
+                     ends, or at once by `quorate coordinator take-over`"
+                );
+                told = true;
+            }
+            tokio::select! {
+                () = sessions.notified() => {}
+                () = changed.notified() => {}
+            }
+            continue;
+        }
         switch_on(lead, &settings).await?;
     }
+}
+
+/// Address of a DataCoord that has a session while our role was never on.
+fn other_coordinator(lead: &Lead) -> Option<String> {
+    lead.local().read(|state| {
+        let session = state.views().sessions().active(Role::DataCoord)?;
+        Some(session.address.to_string())
+    })
 }
 
 /// Prepares the keyspace and tells all nodes that the role is on.
@@ -159,6 +183,9 @@ pub(super) async fn hold_sessions(lead: &Lead) {
                 () = tokio::time::sleep_until(renew_at) => break true,
             }
         };
+        if !settings(lead).coordinator {
+            break;
+        }
         if !due {
             lead.coordinator.counts.session_lost();
             tracing::error!(

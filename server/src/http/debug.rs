@@ -21,6 +21,13 @@ pub(super) async fn index(State(pages): State<Arc<Pages>>) -> Html<String> {
         "/debug/config",
         "/debug/settings",
         "/debug/views",
+        "/api/v1/config",
+        "/api/v1/segments",
+        "/api/v1/channels",
+        "/api/v1/compactions",
+        "/api/v1/indexes",
+        "/api/v1/imports",
+        "/api/v1/gc",
     ];
     let links: Vec<String> =
         paths.iter().map(|path| format!("<li><a href=\"{path}\">{path}</a></li>")).collect();

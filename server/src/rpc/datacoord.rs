@@ -22,7 +22,8 @@ use std::sync::Arc;
 use proto::milvus::data::data_coord_server::DataCoordServer;
 use proto::milvus::index::index_coord_server::IndexCoordServer;
 
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Failure, Lead};
+use proto::milvus::{common, data, milvus};
 
 pub(crate) use admission::AdmissionLayer;
 
@@ -50,4 +51,28 @@ pub(crate) fn routes(coordinator: &Arc<Coordinator>) -> tonic::service::Routes {
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         );
     routes.routes()
+}
+
+/// As Milvus's call of that name, for our own commands.
+pub(crate) async fn flush(
+    lead: &Arc<Lead>,
+    request: data::FlushRequest,
+) -> Result<data::FlushResponse, Failure> {
+    flush::flush(lead, request).await
+}
+
+/// As Milvus's call of that name, for our own commands.
+pub(crate) async fn manual_compaction(
+    lead: &Arc<Lead>,
+    request: milvus::ManualCompactionRequest,
+) -> Result<milvus::ManualCompactionResponse, Failure> {
+    compaction::manual_compaction(lead, request).await
+}
+
+/// As Milvus's call of that name, for our own commands.
+pub(crate) async fn gc_control(
+    lead: &Arc<Lead>,
+    request: data::GcControlRequest,
+) -> Result<common::Status, Failure> {
+    garbage::gc_control(lead, request).await
 }

@@ -53,6 +53,16 @@ impl Chunk<'_> {
     }
 
     fn set_role(&mut self, role: quorate::SetRole) -> Outcome {
+        if self.settings().coordinator && !role.on {
+            // In the same entry: a coordinator that stands by may serve from here on, and not before.
+            let mut records = Records::new(self);
+            for name in keys::COORDINATOR_SESSIONS {
+                let key = records.keys().session(name);
+                records.delete(key);
+            }
+            let writes = records.into_writes();
+            self.absorb(writes);
+        }
         let settings = crate::settings::Settings {
             coordinator: role.on,
             raw_writes: role.raw_writes,

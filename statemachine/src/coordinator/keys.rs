@@ -122,6 +122,11 @@ impl Keys<'_> {
         self.at(format_args!("meta/segment-index/{collection}/{partition}/{segment}/"))
     }
 
+    /// JSON of the process that has a role.
+    pub fn session(self, name: &str) -> String {
+        self.at(format_args!("meta/session/{name}"))
+    }
+
     /// `quorate.Growth`.
     pub fn growth(self, segment: i64) -> String {
         self.at(format_args!("quorate/growing/{segment}"))
@@ -152,6 +157,9 @@ impl Keys<'_> {
         self.at(format_args!("quorate/compaction-control"))
     }
 }
+
+/// Names of the sessions that the leading coordinator writes.
+pub const COORDINATOR_SESSIONS: [&str; 2] = ["datacoord", "indexcoord"];
 
 /// Prefixes that only commands of the coordinator write while its role is on.
 pub fn owned_prefixes(root_path: &str) -> impl Iterator<Item = String> {

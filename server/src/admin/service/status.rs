@@ -6,6 +6,7 @@ use std::time::Instant;
 use proto::admin;
 use raft::{Node, NodeState, Role};
 
+use crate::coordinator::Coordinator;
 use crate::metrics::resident_bytes;
 
 use super::digest_bytes;
@@ -81,6 +82,39 @@ fn add_state(reply: &mut admin::NodeStatus, node: &Node) {
         reply.warnings.push(format!(
             "{} rows under the root path cannot be read by the typed views, see /debug/views",
             reply.undecodable_rows
+        ));
+    }
+}
+
+/// How it stands with the coordinator's role.
+pub(super) fn add_coordinator(
+    reply: &mut admin::NodeStatus,
+    node: &Node,
+    coordinator: Option<&Coordinator>,
+) {
+    let (on, raw_writes, clashes) = node.local_view().read(|state| {
+        let settings = state.settings();
+        let clashes = state.views().sessions().prefix_clashes();
+        (settings.coordinator, settings.raw_writes, clashes)
+    });
+    reply.coordinator = match (coordinator.map(Coordinator::lead), on) {
+        (Some(Ok(lead)), _) => format!("leads as {}", lead.server),
+        (Some(Err(_)), true) => "stands by".to_owned(),
+        (Some(Err(_)), false) if raw_writes => "handed over".to_owned(),
+        (Some(Err(_)), false) => "off yet".to_owned(),
+        (None, _) => String::new(),
+    };
+    if on && coordinator.is_none() {
+        reply.warnings.push(
+            "the coordinator's role is on in the cluster, and this node runs without \
+             --coordinator datacoord: it cannot take the role over"
+                .to_owned(),
+        );
+    }
+    for (one, other) in clashes {
+        reply.warnings.push(format!(
+            "data nodes {one} and {other}: one id begins with the other, so both would run the \
+             channels of the longer; restart one of them"
         ));
     }
 }

@@ -60,6 +60,10 @@ impl DataCoord for DataCoordService {
         &self,
         request: Request<data::AssignSegmentIdRequest>,
     ) -> Result<Response<data::AssignSegmentIdResponse>, Status> {
+        // Clients ask again, and find whoever takes the role.
+        if self.coordinator.lead().is_ok_and(|lead| lead.is_closing()) {
+            return Err(Status::unavailable("the coordinator's role is being handed over"));
+        }
         call!(self, request, ingest::assign_segment_id)
     }
 

@@ -1,0 +1,170 @@
+//! What a thing waits for, since when, and who has to act.
+
+mod channel;
+mod compaction;
+mod index;
+mod segment;
+
+use proto::admin::{Sheet, Subject};
+use statemachine::session::Role;
+use statemachine::view::{BuildId, PlanId, SegmentId, ServerId};
+use statemachine::{State, Views};
+
+use super::{InspectError, ago, parse_id, sheet};
+use crate::coordinator::settings::CoordinatorSettings;
+
+/// A condition on the way of a thing.
+struct Line {
+    condition: String,
+    verdict: Verdict,
+    /// Unix milliseconds; 0 where nobody knows.
+    since_ms: u64,
+    who: String,
+}
+
+enum Verdict {
+    /// It holds.
+    Met,
+    /// The thing waits for it.
+    Waits,
+    /// Nothing is ever to happen any more.
+    Done,
+}
+
+impl Line {
+    fn met(condition: impl Into<String>) -> Line {
+        Line { condition: condition.into(), verdict: Verdict::Met, since_ms: 0, who: String::new() }
+    }
+
+    fn done(condition: impl Into<String>) -> Line {
+        Line { verdict: Verdict::Done, ..Line::met(condition) }
+    }
+
+    fn waits(condition: impl Into<String>, since_ms: u64, who: impl Into<String>) -> Line {
+        Line { condition: condition.into(), verdict: Verdict::Waits, since_ms, who: who.into() }
+    }
+
+    /// Met, or waited for.
+    fn judge(met: bool, condition: impl Into<String>, since_ms: u64, who: &str) -> Line {
+        match met {
+            true => Line::met(condition),
+            false => Line::waits(condition, since_ms, who),
+        }
+    }
+}
+
+/// What an explanation is made of.
+struct Scene<'a> {
+    views: &'a Views,
+    settings: &'a CoordinatorSettings,
+    now_ms: u64,
+}
+
+pub(super) fn of(
+    state: &State,
+    settings: &CoordinatorSettings,
+    subject: Subject,
+    id: &str,
+    now_ms: u64,
+) -> Result<Sheet, InspectError> {
+    let scene = Scene { views: state.views(), settings, now_ms };
+    let mut lines = role(state);
+    lines.extend(match subject {
+        Subject::Segment => segment::of(&scene, SegmentId(parse_id(id)?))?,
+        Subject::Channel => channel::of(&scene, id)?,
+        Subject::Compaction => compaction::of(&scene, PlanId(parse_id(id)?))?,
+        Subject::Index => index::of(&scene, parse_id(id)?)?,
+        Subject::Import | Subject::Garbage | Subject::Unspecified => {
+            return Err(InspectError::Invalid(
+                "segments, channels, compactions and indexes can be explained".to_owned(),
+            ));
+        }
+    });
+    let rows = lines
+        .into_iter()
+        .map(|line| {
+            let verdict = match line.verdict {
+                Verdict::Met => "met",
+                Verdict::Waits => "WAITS",
+                Verdict::Done => "done",
+            };
+            let who = if line.who.is_empty() { "-".to_owned() } else { line.who };
+            vec![verdict.to_owned(), line.condition, ago(line.since_ms, now_ms), who]
+        })
+        .collect();
+    Ok(sheet(&["verdict", "condition", "for", "who must act"], rows, Vec::new()))
+}
+
+/// Nothing moves while nobody coordinates.
+fn role(state: &State) -> Vec<Line> {
+    if !state.settings().coordinator {
+        let who = "an operator: `--coordinator datacoord`, or the DataCoord of Milvus";
+        return vec![Line::waits("our coordinator's role is on", 0, who)];
+    }
+    Vec::new()
+}
+
+/// RootCoord gives the ids and timestamps that everything new needs.
+fn rootcoord(views: &Views) -> Line {
+    let there = views.sessions().active(Role::RootCoord).is_some();
+    Line::judge(there, "RootCoord has a session", 0, "an operator: start RootCoord")
+}
+
+fn is_alive(views: &Views, node: ServerId) -> bool {
+    views.sessions().node(Role::DataNode, node).is_some()
+}
+
+/// The moment that a Milvus id carries in it.
+fn born_ms(id: i64) -> u64 {
+    crate::coordinator::tso::physical_ms(id.unsigned_abs())
+}
+
+/// State of one build, and who works on it.
+fn build(scene: &Scene<'_>, id: BuildId) -> Vec<Line> {
+    use proto::milvus::common::IndexState;
+    let Some(build) = scene.views.indexes().build(id) else { return Vec::new() };
+    let born = born_ms(id.0);
+    let what = format!("index {} is built (build {id})", build.index);
+    if build.is_deleted {
+        return vec![Line::done(format!(
+            "build {id} is marked deleted; garbage collection removes it"
+        ))];
+    }
+    match build.state {
+        IndexState::Finished => vec![Line::met(what)],
+        IndexState::Failed => {
+            let why = build.failure.as_deref().unwrap_or("the index node did not say why");
+            let who = format!("the user: drop the index and create it again ({why})");
+            vec![Line::waits(what, born, who)]
+        }
+        IndexState::InProgress => {
+            let who = format!("index node {}, attempt {}", build.node, build.version);
+            let alive = scene.views.sessions().node(Role::IndexNode, build.node).is_some();
+            let mut lines = vec![Line::waits(what, born, who)];
+            if !alive && scene.settings.bound_index_node.is_none() {
+                lines.push(Line::waits(
+                    format!("index node {} has a session", build.node),
+                    0,
+                    "the coordinator gives the build to another node",
+                ));
+            }
+            lines
+        }
+        IndexState::None | IndexState::Unissued | IndexState::Retry => {
+            let n_nodes = scene.views.sessions().nodes(Role::IndexNode).count();
+            let some = n_nodes > 0 || scene.settings.bound_index_node.is_some();
+            let mut lines = vec![Line::judge(
+                some,
+                format!("an index node is there ({n_nodes})"),
+                born,
+                "an operator: start an index node",
+            )];
+            let mut who = "an index node with a free slot".to_owned();
+            if let Some(failure) = &build.failure {
+                who.push_str(&format!("; the last attempt: {failure}"));
+            }
+            lines.push(Line::waits(what, born, who));
+            lines
+        }
+    }
+}
