@@ -25,7 +25,7 @@ pub(crate) mod tso;
 pub(crate) mod wakes;
 
 mod driver;
-mod duty;
+pub(crate) mod duty;
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 mod adopt;
 mod channels;
-mod compaction;
+pub(crate) mod compaction;
 mod garbage;
 mod index_build;
 mod index_jobs;
@@ -20,6 +20,7 @@ pub(super) fn start(lead: &Arc<Lead>) {
     run(seal::SealDuty::default(), lead);
     run(index_build::IndexBuild::default(), lead);
     run(index_jobs::IndexJobs::default(), lead);
-    run(compaction::Compaction {}, lead);
+    run(compaction::planning::Planning::default(), lead);
+    run(compaction::execution::Execution::default(), lead);
     run(garbage::Garbage {}, lead);
 }

@@ -1,25 +1,29 @@
-//! Plans compactions, has data nodes execute them, completes them.
+//! Compaction: plans what pays, has data nodes execute it, completes it.
+//!
+//! A plan is on record before its node hears of it. Whoever leads finds the plans there and the
+//! results at the nodes, and needs nothing else.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod candidates;
+mod completion;
+mod dispatch;
+pub(crate) mod execution;
+pub(crate) mod planning;
+pub(crate) mod policy;
+mod results;
 
-use statemachine::view::Area;
+use proto::quorate::compaction_command::Kind;
+use proto::quorate::{CompactionState, EndCompaction};
 
-use crate::coordinator::driver::Duty;
 use crate::coordinator::{Failure, Lead};
 
-pub(super) struct Compaction {}
-
-impl Duty for Compaction {
-    const NAME: &'static str = "duty-compaction";
-    const AREAS: &'static [Area] = &[Area::Segment, Area::Compaction, Area::Assignment];
-
-    fn period(&self) -> Duration {
-        Duration::from_secs(1)
+/// Ends a plan, and says so.
+async fn end(lead: &Lead, plan: i64, state: CompactionState, reason: &str) -> Result<(), Failure> {
+    match state {
+        CompactionState::Synced => tracing::info!(plan, reason, "compaction finished"),
+        _ => tracing::warn!(plan, reason, state = state.as_str_name(), "compaction ended"),
     }
-
-    #[allow(clippy::unused_async, reason = "to be filled in")]
-    async fn round(&mut self, _lead: &Arc<Lead>) -> Result<(), Failure> {
-        Ok(())
-    }
+    let end =
+        EndCompaction { plan, state: state.into(), reason: reason.to_owned(), overdue: false };
+    lead.propose_compaction(Kind::End(end)).await?;
+    Ok(())
 }

@@ -492,6 +492,18 @@ impl Segments {
         self.among(&self.of_channel, channel)
     }
 
+    /// Those of them above an id: whoever walks a long channel does it in slices.
+    pub fn of_channel_after(
+        &self,
+        channel: &str,
+        after: SegmentId,
+    ) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        let first = (Name::from(channel), last_of(after));
+        let last = (Name::from(channel), last_of(SegmentId(i64::MAX)));
+        let above = (std::ops::Bound::Excluded(first), std::ops::Bound::Included(last));
+        self.of_channel.range(above).filter_map(|(_, key)| self.decoded(key))
+    }
+
     /// Growing, Sealed and Importing segments of a virtual channel, by ascending id.
     pub fn open_of_channel(&self, channel: &str) -> impl Iterator<Item = (SegmentId, &Segment)> {
         self.among(&self.open, channel)
