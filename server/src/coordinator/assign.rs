@@ -159,20 +159,14 @@ async fn open_window(
     rows_max: i64,
     now_ts: u64,
 ) -> Result<(), Failure> {
-    let expire_ts = tso::later(
-        now_ts,
-        millis(lead.settings().assignment_expiration) + WINDOW_EXTRA_MS,
-    );
+    let expire_ts =
+        tso::later(now_ts, millis(lead.settings().assignment_expiration) + WINDOW_EXTRA_MS);
     lot.refresh(lead, key);
     let need = lot.need(rows, lead.settings().segment_reserve);
     let (segment, window_rows, outstanding, create) = match need {
         Need::Renew { segment, rows, outstanding } => (segment, rows, outstanding, None),
         Need::Create { rows } => {
-            let create = NewSegment {
-                channel: key.channel.clone(),
-                rows_max,
-                importing: false,
-            };
+            let create = NewSegment { channel: key.channel.clone(), rows_max, importing: false };
             let segment = SegmentId(lead.ids.next().await?);
             (segment, rows.min(rows_max), 0, Some(create))
         }
@@ -184,7 +178,8 @@ async fn open_window(
         expire_ts,
         create,
     };
-    let opened = lead.propose_segment(Kind::OpenWindows(OpenWindows { windows: vec![window] })).await?;
+    let opened =
+        lead.propose_segment(Kind::OpenWindows(OpenWindows { windows: vec![window] })).await?;
     match opened.refused.first() {
         None => lot.opened(segment, window_rows, expire_ts, is_new.then_some(rows_max)),
         Some(item) => {
@@ -229,15 +224,15 @@ pub(crate) async fn assign_import(lead: &Arc<Lead>, key: &LotKey) -> Result<Slic
     let now_ts = lead.tso.fresh().await?;
     let expire_ts = tso::later(now_ts, millis(lead.settings().import_task_expiration));
     let segment = SegmentId(lead.ids.next().await?);
-    let create =
-        NewSegment { channel: key.channel.clone(), rows_max, importing: true };
+    let create = NewSegment { channel: key.channel.clone(), rows_max, importing: true };
     let window = Window {
         segment: Some(reference(key, segment)),
         rows: rows_max,
         expire_ts,
         create: Some(create),
     };
-    let opened = lead.propose_segment(Kind::OpenWindows(OpenWindows { windows: vec![window] })).await?;
+    let opened =
+        lead.propose_segment(Kind::OpenWindows(OpenWindows { windows: vec![window] })).await?;
     match opened.refused.first() {
         None => Ok(Slice { segment, rows: rows_max, expire_ts }),
         Some(item) => Err(statemachine::coordinator::Refusal::of_item(item)
@@ -264,11 +259,7 @@ fn rows_max_of(lead: &Lead, key: &LotKey) -> Result<i64, Failure> {
 }
 
 fn reference(key: &LotKey, segment: SegmentId) -> SegmentRef {
-    SegmentRef {
-        collection: key.collection.0,
-        partition: key.partition.0,
-        segment: segment.0,
-    }
+    SegmentRef { collection: key.collection.0, partition: key.partition.0, segment: segment.0 }
 }
 
 fn millis(time: std::time::Duration) -> u64 {

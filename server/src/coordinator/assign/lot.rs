@@ -125,9 +125,9 @@ impl Lot {
         let open = self.open.lock();
         let soon_ts = tso::later(now_ts, within_ms);
         let low = open.rows_since_window / 2;
-        open.segments.iter().all(|segment| {
-            segment.window_expire_ts < soon_ts || segment.window_rows_left < low
-        })
+        open.segments
+            .iter()
+            .all(|segment| segment.window_expire_ts < soon_ts || segment.window_rows_left < low)
     }
 
     /// Takes in what the view knows and this tenure does not, and lets go of what is sealed.

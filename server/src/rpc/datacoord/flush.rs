@@ -136,9 +136,7 @@ pub(super) async fn get_flush_state(
     let view = lead.view().await?;
     let flushed = view.read(|state| {
         let segments = state.views().segments();
-        let is_done = |id: &i64| {
-            segments.healthy(SegmentId(*id)).is_none_or(Segment::is_flushed)
-        };
+        let is_done = |id: &i64| segments.healthy(SegmentId(*id)).is_none_or(Segment::is_flushed);
         if !request.segment_i_ds.iter().all(is_done) {
             return false;
         }
@@ -149,7 +147,6 @@ pub(super) async fn get_flush_state(
     });
     Ok(milvus::GetFlushStateResponse { status: None, flushed })
 }
-
 
 fn collection_of(state: &State, request: &data::GetFlushStateRequest) -> Option<CollectionId> {
     if request.collection_id != 0 {

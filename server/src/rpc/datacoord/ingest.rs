@@ -127,8 +127,7 @@ fn without_rows(segments: &Segments, stats: &common::SegmentStats) -> Option<Seg
     let id = SegmentId(stats.segment_id);
     let segment = segments.get(id).filter(|segment| segment.is_open())?;
     let growth = segments.growth(id)?;
-    let is_news =
-        stats.num_rows > 0 && growth.has_rows != proto::quorate::HasRows::Yes;
+    let is_news = stats.num_rows > 0 && growth.has_rows != proto::quorate::HasRows::Yes;
     is_news.then(|| segment.reference(id))
 }
 

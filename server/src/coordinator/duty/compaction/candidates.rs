@@ -12,6 +12,7 @@ use statemachine::coordinator::segment::view::{LogSums, Segment};
 use statemachine::view::{CollectionId, IndexId, Name, PartitionId, SegmentId, ServerId, Views};
 
 use super::policy::{Candidate, Group, Limits, Wish};
+use crate::coordinator::assign::{row_bytes, rows_of};
 use crate::coordinator::settings::CoordinatorSettings;
 use crate::coordinator::tso::{later, physical_ms};
 use crate::coordinator::{Failure, Lead, indexing, records};
@@ -153,13 +154,19 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Rows of a full segment, by today's settings; `None` where the schema is not known.
 fn rows_max(
     views: &Views,
     settings: &CoordinatorSettings,
     collection: CollectionId,
 ) -> Option<i64> {
-    let _ = (views, settings, collection);
-    None
+    let fields = views.catalog().fields(collection);
+    let bytes = row_bytes(fields.iter().map(|(_, field)| *field)).ok()?;
+    let mut indexes = views.indexes().live_of(collection);
+    let is_on_disk = indexes.any(|(_, one)| indexing::index_type(one) == "DISKANN");
+    let size_mb =
+        if is_on_disk { settings.disk_segment_max_size_mb } else { settings.segment_max_size_mb };
+    Some(rows_of(size_mb, bytes))
 }
 
 /// Walks a channel.

@@ -98,16 +98,10 @@ fn tell(lead: &Arc<Lead>, channel: &str, node: ServerId, segments: Vec<(SegmentI
 
 /// The owner of the channel does not know the segment: it never got a row. Only what the owner says
 /// of a channel that it runs counts.
-async fn disown(
-    lead: &Arc<Lead>,
-    channel: &str,
-    node: ServerId,
-    segment: &(SegmentId, Segment),
-) {
+async fn disown(lead: &Arc<Lead>, channel: &str, node: ServerId, segment: &(SegmentId, Segment)) {
     let is_owner = lead.local().read(|state| {
         let views = state.views();
-        let is_assigned =
-            views.assignments().get(channel).is_some_and(|known| known.node == node);
+        let is_assigned = views.assignments().get(channel).is_some_and(|known| known.node == node);
         let is_watched = views
             .channels()
             .get(node, channel)
