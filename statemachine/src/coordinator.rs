@@ -11,6 +11,7 @@ mod refusal;
 
 pub mod channel;
 pub mod compaction;
+pub mod garbage;
 pub mod index;
 pub mod segment;
 

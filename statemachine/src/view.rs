@@ -20,6 +20,7 @@ use crate::catalog::Catalog;
 use crate::channel::Channels;
 use crate::coordinator::channel::view::Assignments;
 use crate::coordinator::compaction::view::Plans;
+use crate::coordinator::garbage::view::GarbagePause;
 use crate::coordinator::index::view::Indexes;
 use crate::coordinator::keys::{self, DataKey, LogKind};
 use crate::coordinator::segment::view::Segments;
@@ -59,10 +60,11 @@ pub enum Area {
     Assignment,
     Index,
     Compaction,
+    Garbage,
 }
 
 impl Area {
-    pub const ALL: [Area; 7] = [
+    pub const ALL: [Area; 8] = [
         Area::Session,
         Area::Channel,
         Area::Catalog,
@@ -70,6 +72,7 @@ impl Area {
         Area::Assignment,
         Area::Index,
         Area::Compaction,
+        Area::Garbage,
     ];
 }
 
@@ -118,6 +121,7 @@ pub struct Views {
     assignments: Assignments,
     indexes: Indexes,
     plans: Plans,
+    garbage: GarbagePause,
 }
 
 impl Views {
@@ -139,6 +143,7 @@ impl Views {
             assignments: Assignments::default(),
             indexes: Indexes::default(),
             plans: Plans::default(),
+            garbage: GarbagePause::default(),
         }
     }
 
@@ -206,6 +211,7 @@ impl Views {
             Place::Build(of, build) => self.indexes.put_build(of, build, kv),
             Place::Plan(plan) => self.plans.put(plan, kv),
             Place::PlanControl => self.plans.put_control(kv),
+            Place::GarbageControl => self.garbage.put(kv),
         }
         Some(place.area())
     }
@@ -232,6 +238,7 @@ impl Views {
             Place::Build(of, build) => self.indexes.delete_build(of, build),
             Place::Plan(plan) => self.plans.delete(plan),
             Place::PlanControl => self.plans.delete_control(),
+            Place::GarbageControl => self.garbage.delete(),
         }
         Some(place.area())
     }
@@ -278,6 +285,10 @@ impl Views {
 
     pub fn plans(&self) -> &Plans {
         &self.plans
+    }
+
+    pub fn garbage(&self) -> &GarbagePause {
+        &self.garbage
     }
 
     pub fn counts(&self) -> ViewCounts {
@@ -360,6 +371,7 @@ impl PartialEq for Views {
             assignments,
             indexes,
             plans,
+            garbage,
         } = self;
         *meta_root == other.meta_root
             && *sessions == other.sessions
@@ -369,6 +381,7 @@ impl PartialEq for Views {
             && *assignments == other.assignments
             && *indexes == other.indexes
             && *plans == other.plans
+            && *garbage == other.garbage
     }
 }
 
@@ -377,7 +390,8 @@ impl fmt::Display for Views {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "views of {}", self.meta_root)?;
         write!(out, "{}{}{}", self.sessions, self.channels, self.catalog)?;
-        write!(out, "{}{}{}{}", self.segments, self.assignments, self.indexes, self.plans)
+        write!(out, "{}{}{}{}", self.segments, self.assignments, self.indexes, self.plans)?;
+        write!(out, "{}", self.garbage)
     }
 }
 
@@ -409,6 +423,7 @@ enum Place<'k> {
     Build(SegmentRef, BuildId),
     Plan(PlanId),
     PlanControl,
+    GarbageControl,
     /// Below an owned prefix, and no key that anybody writes.
     Stray,
 }
@@ -460,6 +475,9 @@ impl<'k> Place<'k> {
         if key == "compaction-control" {
             return Some(Place::PlanControl);
         }
+        if key == "garbage-control" {
+            return Some(Place::GarbageControl);
+        }
         let (area, rest) = key.split_once('/')?;
         Some(match area {
             "growing" => Place::Growth(SegmentId(canonical_i64(rest)?)),
@@ -483,6 +501,7 @@ impl<'k> Place<'k> {
             }
             Place::Index(..) | Place::Build(..) => Area::Index,
             Place::Plan(_) | Place::PlanControl => Area::Compaction,
+            Place::GarbageControl => Area::Garbage,
         }
     }
 }

@@ -4,7 +4,7 @@ use proto::quorate::coordinator_command::Area;
 use proto::{etcd, quorate};
 
 use crate::coordinator::records::{Outcomes, Records};
-use crate::coordinator::{Refusal, channel, compaction, index, keys, segment};
+use crate::coordinator::{Refusal, channel, compaction, garbage, index, keys, segment};
 use crate::ids::EntryMeta;
 use crate::keyspace::meta::version_cost_bytes;
 use crate::limits;
@@ -46,6 +46,7 @@ impl Chunk<'_> {
             Area::Channel(command) => channel::apply(&mut records, command)?,
             Area::Index(command) => index::apply(&mut records, command)?,
             Area::Compaction(command) => compaction::apply(&mut records, command)?,
+            Area::Garbage(command) => garbage::apply(&mut records, command)?,
         };
         let writes = records.into_writes();
         self.absorb(writes);
@@ -83,9 +84,13 @@ pub(crate) fn cost_bytes(command: &quorate::CoordinatorCommand) -> u64 {
         Some(Area::Segment(quorate::SegmentCommand {
             kind: Some(Kind::Drop(_) | Kind::DropChannel(_) | Kind::Remove(_) | Kind::Seal(_)),
         })) => 0,
-        Some(Area::Index(_) | Area::Compaction(_) | Area::Segment(_) | Area::Channel(_)) => {
-            version_cost_bytes(0, prost::Message::encoded_len(command))
-        }
+        Some(
+            Area::Index(_)
+            | Area::Compaction(_)
+            | Area::Segment(_)
+            | Area::Channel(_)
+            | Area::Garbage(_),
+        ) => version_cost_bytes(0, prost::Message::encoded_len(command)),
         None => 0,
     }
 }

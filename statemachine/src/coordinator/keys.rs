@@ -152,6 +152,11 @@ impl Keys<'_> {
         self.at(format_args!("quorate/compaction/"))
     }
 
+    /// `quorate.GarbageControl`.
+    pub fn garbage_control(self) -> String {
+        self.at(format_args!("quorate/garbage-control"))
+    }
+
     /// `quorate.ControlCompaction`.
     pub fn compaction_control(self) -> String {
         self.at(format_args!("quorate/compaction-control"))
