@@ -9,6 +9,7 @@ pub(crate) mod clients;
 pub(crate) mod counts;
 pub(crate) mod data_nodes;
 pub(crate) mod failure;
+pub(crate) mod garbage;
 pub(crate) mod hand_over;
 pub(crate) mod ids;
 pub(crate) mod indexing;
@@ -47,6 +48,7 @@ pub(crate) struct Coordinator {
     pub(crate) clients: clients::Clients,
     pub(crate) counts: counts::Counts,
     objects: objects::Objects,
+    pub(crate) garbage: garbage::GarbageLog,
     /// Present while this node leads and can serve.
     lead: watch::Sender<Option<Arc<Lead>>>,
 }
@@ -68,6 +70,7 @@ impl Coordinator {
             clients,
             counts: counts::Counts::default(),
             objects,
+            garbage: garbage::GarbageLog::default(),
             lead: watch::Sender::new(None),
         });
         driver::spawn(Arc::clone(&coordinator), stop);

@@ -3,7 +3,7 @@
 mod adopt;
 mod channels;
 pub(crate) mod compaction;
-mod garbage;
+pub(crate) mod garbage;
 mod index_build;
 mod index_jobs;
 mod seal;
@@ -22,5 +22,5 @@ pub(super) fn start(lead: &Arc<Lead>) {
     run(index_jobs::IndexJobs::default(), lead);
     run(compaction::planning::Planning::default(), lead);
     run(compaction::execution::Execution::default(), lead);
-    run(garbage::Garbage {}, lead);
+    run(garbage::Garbage::new(lead.settings()), lead);
 }

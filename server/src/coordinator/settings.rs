@@ -94,6 +94,10 @@ pub(crate) struct CoordinatorSettings {
     pub(crate) gc_missing_tolerance: Duration,
     pub(crate) gc_drop_tolerance: Duration,
     pub(crate) gc_remove_concurrent: usize,
+    /// Ours: files deleted in a second at most.
+    pub(crate) gc_removes_per_s: u32,
+    /// Ours: reports what would go and removes nothing.
+    pub(crate) gc_dry_run: bool,
 
     pub(crate) index_min_rows: i64,
     pub(crate) index_scheduler_interval: Duration,
@@ -156,6 +160,8 @@ impl Default for CoordinatorSettings {
             gc_missing_tolerance: s(3600),
             gc_drop_tolerance: s(10_800),
             gc_remove_concurrent: 32,
+            gc_removes_per_s: 1000,
+            gc_dry_run: false,
             index_min_rows: 1024,
             index_scheduler_interval: s(1),
             bound_index_node: None,

@@ -129,6 +129,8 @@ keys! {
     "dataCoord.gc.missingTolerance" => settings.gc_missing_tolerance = seconds;
     "dataCoord.gc.dropTolerance" => settings.gc_drop_tolerance = seconds;
     "dataCoord.gc.removeConcurrent" => settings.gc_remove_concurrent = size;
+    "dataCoord.gc.removesPerSecond" => settings.gc_removes_per_s = count;
+    "dataCoord.gc.dryRun" => settings.gc_dry_run = truth;
     "indexCoord.segment.minSegmentNumRowsToEnableIndex" => settings.index_min_rows = number;
     "indexCoord.scheduler.interval" => settings.index_scheduler_interval = milliseconds;
     "indexCoord.bindIndexNodeMode.enable" => bound = truth;

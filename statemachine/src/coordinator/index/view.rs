@@ -224,6 +224,11 @@ impl Indexes {
         &self.definitions
     }
 
+    /// Whether there is a record of it, even one that does not decode.
+    pub fn is_known(&self, id: BuildId) -> bool {
+        self.builds.range((id, FIRST)..=(id, LAST)).next().is_some()
+    }
+
     pub fn build(&self, id: BuildId) -> Option<&Build> {
         let mut same = self.builds.range((id, FIRST)..=(id, LAST));
         same.find_map(|(_, row)| row.decoded())

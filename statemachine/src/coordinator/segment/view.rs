@@ -438,6 +438,11 @@ impl Segments {
         same.find_map(|(_, row)| row.decoded())
     }
 
+    /// Whether there is a record of it, even one that does not decode.
+    pub fn is_known(&self, id: SegmentId) -> bool {
+        self.rows.range(first_of(id)..=last_of(id)).next().is_some()
+    }
+
     /// A segment that is neither missing nor dropped.
     pub fn healthy(&self, id: SegmentId) -> Option<&Segment> {
         self.get(id).filter(|segment| segment.is_healthy())
