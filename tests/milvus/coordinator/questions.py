@@ -1,6 +1,7 @@
 """What a DataCoord answers when it is asked directly, above all to what is wrong: unknown ids,
-strangers, repetitions, what goes back. Code and both fields of every status are compared with stock's answers,
-which are kept in `questions.txt`; UPDATE_EXPECT=1 with stock's coordinator renews them.
+strangers, repetitions, what goes back. Code and both fields of every status are compared with
+stock's answers, which are kept in `questions.txt`; UPDATE_EXPECT=1 with stock's coordinator renews
+them.
 """
 
 import json
@@ -9,7 +10,7 @@ import re
 import grpc
 from google.protobuf import text_format
 
-from coordinator import script, standby
+from coordinator import differences, script, standby
 from coordinator.ledger import Ledger
 from coordinator.transcript import Transcript
 
@@ -25,6 +26,8 @@ MOMENTS = re.compile(r"(timestamp(?:_from|_to)?|expire_time|timeOfSeal|flush_ts|
                      r"|startTs|nodeID|datanode_id|log_size|serialized_size|serialize_size"
                      r"|create_time): \d+")
 POSITION = re.compile(r'(msgID|msgGroup): "(?:[^"\\]|\\.)*" ?')
+# The path says it, too; stock fills it in after its next start only.
+LOG = re.compile(r" logID: \d+")
 ROOT = re.compile(r'"[^" ]*/((?:insert|stats|delta)_log|index_files)/')
 
 
@@ -39,7 +42,7 @@ def run(stage):
     if stage.ours:
         check_followers(stage)
     stage.write("questions.txt", questions.said.text())
-    script.check_expected(stage, "questions.txt", questions.said.text())
+    script.check_expected(stage, "questions.txt", questions.said.text(), differences.ANSWERS)
 
 
 def check_followers(stage):
@@ -298,7 +301,11 @@ class Questions:
 def in_order(message):
     """Sorts what comes out of maps: pairs by their key, logs by their field."""
     for descriptor, value in message.ListFields():
-        if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
+        if descriptor.message_type is None:
+            continue
+        if descriptor.message_type.GetOptions().map_entry:
+            for one in value.values():
+                in_order(one)
             continue
         if descriptor.label != descriptor.LABEL_REPEATED:
             in_order(value)
@@ -312,7 +319,7 @@ def in_order(message):
 
 def shown(answer):
     text = text_format.MessageToString(answer, as_one_line=True)
-    for pattern, instead in ((WORDS, ""), (MOMENTS, r"\1: some"), (POSITION, ""),
+    for pattern, instead in ((WORDS, ""), (MOMENTS, r"\1: some"), (POSITION, ""), (LOG, ""),
                              (ROOT, r'"\1/')):
         text = pattern.sub(instead, text)
     return text.strip() or "empty"
@@ -330,4 +337,6 @@ def outline(value):
                 for key, one in sorted(value.items())}
     if isinstance(value, list):
         return [outline(one) for one in value[:1]]
-    return type(value).__name__
+    if isinstance(value, bool):
+        return "bool"
+    return "number" if isinstance(value, (int, float)) else type(value).__name__
