@@ -77,7 +77,7 @@ enum Command {
     /// Segments of Milvus's collections
     Segments(milvus::ThingsArgs),
     /// Virtual channels and their data nodes
-    Channels(milvus::ThingsArgs),
+    Channels(milvus::ChannelsArgs),
     /// Compaction plans; pause, resume and cancel them
     Compactions(milvus::CompactionsArgs),
     /// Indexes and their builds
@@ -138,7 +138,7 @@ fn run(command: Command) -> anyhow::Result<Ending> {
         Command::Watch(args) => block_on(watch::run(args)),
         Command::Txn(args) => block_on(txn::run(args)),
         Command::Segments(args) => block_on(milvus::things(Subject::Segment, args)),
-        Command::Channels(args) => block_on(milvus::things(Subject::Channel, args)),
+        Command::Channels(args) => block_on(milvus::channels(args)),
         Command::Compactions(args) => block_on(milvus::compactions(args)),
         Command::Indexes(args) => block_on(milvus::things(Subject::Index, args)),
         Command::Imports(args) => block_on(milvus::things(Subject::Import, args)),

@@ -95,5 +95,8 @@ async fn metrics_page(
 ) -> impl axum::response::IntoResponse {
     let mut text = metrics::node_page(&pages.node, pages.started);
     text.push_str(&metrics::services_page(&pages.leases, &pages.hub, &pages.calls));
+    if let Some(coordinator) = &pages.coordinator {
+        text.push_str(&metrics::coordinator_page(coordinator));
+    }
     ([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

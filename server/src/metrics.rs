@@ -3,14 +3,16 @@
 //! Names are `quorate_<area>_<what>_<unit>`; labels come from closed sets.
 
 mod calls;
+mod coordinator;
 mod page;
 mod process;
 mod storage;
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use raft::{Node, NodeState, Role};
 
+use crate::coordinator::Coordinator;
 use crate::lease_clock::Leases;
 use crate::watch_hub::WatchHub;
 
@@ -26,6 +28,18 @@ pub(crate) fn node_page(node: &Node, started: Instant) -> String {
     keyspace(&mut page, node);
     storage::write(&mut page, &node.metrics());
     page.into_text()
+}
+
+/// What a node tells of Milvus's things.
+pub(crate) fn coordinator_page(coordinator: &Coordinator) -> String {
+    let mut page = Page::default();
+    coordinator::write(&mut page, coordinator);
+    page.into_text()
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Leases, watches and calls.

@@ -67,6 +67,37 @@ struct ReadingArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+  quorate channels list --collection books
+  quorate channels drain 1000003            moves its channels to other data nodes, one by one")]
+pub(super) struct ChannelsArgs {
+    #[command(subcommand)]
+    command: ChannelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ChannelsCommand {
+    /// List them
+    List(ListArgs),
+    /// Show one in full
+    Show(ShowArgs),
+    /// Move all channels of a data node to others, and give it no new ones
+    Drain {
+        /// Server id of the data node
+        node: i64,
+        #[command(flatten)]
+        act: ActArgs,
+    },
+    /// Let a data node have channels again
+    Undrain {
+        /// Server id of the data node
+        node: i64,
+        #[command(flatten)]
+        act: ActArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
   quorate compactions list --state executing
   quorate compactions pause                 nothing is planned until `resume`
   quorate compactions cancel 445811557825249939")]
@@ -182,6 +213,15 @@ pub(super) async fn things(subject: Subject, args: ThingsArgs) -> anyhow::Result
     match args.command {
         ThingsCommand::List(args) => list(subject, args).await,
         ThingsCommand::Show(args) => show(subject, args).await,
+    }
+}
+
+pub(super) async fn channels(args: ChannelsArgs) -> anyhow::Result<Ending> {
+    match args.command {
+        ChannelsCommand::List(args) => list(Subject::Channel, args).await,
+        ChannelsCommand::Show(args) => show(Subject::Channel, args).await,
+        ChannelsCommand::Drain { node, act: args } => act(&args, Action::Drain(node)).await,
+        ChannelsCommand::Undrain { node, act: args } => act(&args, Action::Undrain(node)).await,
     }
 }
 

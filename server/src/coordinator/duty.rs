@@ -3,6 +3,7 @@
 mod adopt;
 mod channels;
 pub(crate) mod compaction;
+mod count;
 pub(crate) mod garbage;
 mod index_build;
 mod index_jobs;
@@ -22,5 +23,6 @@ pub(super) fn start(lead: &Arc<Lead>) {
     run(index_jobs::IndexJobs::default(), lead);
     run(compaction::planning::Planning::default(), lead);
     run(compaction::execution::Execution::default(), lead);
+    run(count::Count::default(), lead);
     run(garbage::Garbage::new(lead.settings()), lead);
 }

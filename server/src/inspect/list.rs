@@ -92,6 +92,8 @@ fn segment(views: &Views, id: SegmentId, segment: &Segment) -> Vec<String> {
 fn channels(views: &Views, filter: &Filter) -> Sheet {
     let mut rows = Vec::new();
     let mut more = false;
+    let draining = views.assignments().draining();
+    let is_draining = |node: ServerId| draining.contains(&node);
     for (name, assignment) in views.assignments().rows().decoded() {
         let fits = filter.collection.is_none_or(|wanted| assignment.collection == wanted)
             && filter.channel.as_ref().is_none_or(|wanted| **name == **wanted);
@@ -106,6 +108,7 @@ fn channels(views: &Views, filter: &Filter) -> Sheet {
         let checkpoint = views.assignments().checkpoint(name);
         let removal = match views.assignments().removal(name) {
             Some(true) => "removed",
+            Some(false) | None if is_draining(assignment.node) => "its node is drained",
             Some(false) | None => "",
         };
         rows.push(vec![

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::page::Page;
 
 /// Methods that are measured. All others are `other`.
-const METHODS: [(&str, &str); 24] = [
+const METHODS: [(&str, &str); 36] = [
     ("/etcdserverpb.KV/Range", "range"),
     ("/etcdserverpb.KV/Put", "put"),
     ("/etcdserverpb.KV/DeleteRange", "delete_range"),
@@ -32,6 +32,18 @@ const METHODS: [(&str, &str); 24] = [
     ("/quorate.admin.v1.Admin/Digest", "admin_digest"),
     ("/quorate.admin.v1.Admin/Transfer", "admin_transfer"),
     ("/grpc.health.v1.Health/Check", "health_check"),
+    ("/milvus.proto.data.DataCoord/AssignSegmentID", "assign_segment_id"),
+    ("/milvus.proto.data.DataCoord/ReportDataNodeTtMsgs", "report_data_node_tt_msgs"),
+    ("/milvus.proto.data.DataCoord/SaveBinlogPaths", "save_binlog_paths"),
+    ("/milvus.proto.data.DataCoord/UpdateChannelCheckpoint", "update_channel_checkpoint"),
+    ("/milvus.proto.data.DataCoord/Flush", "flush"),
+    ("/milvus.proto.data.DataCoord/GetFlushState", "get_flush_state"),
+    ("/milvus.proto.data.DataCoord/GetSegmentInfo", "get_segment_info"),
+    ("/milvus.proto.data.DataCoord/GetRecoveryInfoV2", "get_recovery_info_v2"),
+    ("/milvus.proto.data.DataCoord/GetIndexInfos", "get_index_infos"),
+    ("/milvus.proto.data.DataCoord/DescribeIndex", "describe_index"),
+    ("/milvus.proto.data.DataCoord/GetMetrics", "get_metrics"),
+    ("/milvus.proto.data.DataCoord/GetComponentStates", "get_component_states"),
     ("", "other"),
 ];
 const OTHER: usize = METHODS.len() - 1;

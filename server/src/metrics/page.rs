@@ -58,6 +58,27 @@ impl Page {
         self.line(name, "_count", labels, total);
     }
 
+    /// As Milvus has them: bounds in milliseconds, and how many took longer than all of them.
+    pub(super) fn histogram_ms(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        bounded: &[(u64, u64)],
+        longer: u64,
+        sum_ms: u64,
+    ) {
+        self.head(name, help, "histogram");
+        let mut total = 0;
+        for (bound_ms, count) in bounded {
+            total += count;
+            self.line(name, "_bucket", &[("le", bound_ms.to_string().as_str())], total);
+        }
+        total += longer;
+        self.line(name, "_bucket", &[("le", "+Inf")], total);
+        self.line(name, "_sum", &[], sum_ms);
+        self.line(name, "_count", &[], total);
+    }
+
     pub(super) fn into_text(self) -> String {
         self.text
     }

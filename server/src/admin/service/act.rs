@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::admin::act_request::Action;
 use proto::admin::{ActReply, ActRequest};
 use proto::milvus::{common, data, milvus};
-use proto::quorate::{self, compaction_command};
+use proto::quorate::{self, channel_command, compaction_command};
 use statemachine::State;
 use tokio::time::Instant;
 use tonic::Status;
@@ -59,6 +59,8 @@ async fn carry_out(lead: &Arc<Lead>, action: Action) -> Result<Vec<String>, Fail
             lead.propose_compaction(end).await?;
             Ok(vec![format!("compaction plan {plan} is cancelled")])
         }
+        Action::Drain(node) => drain(lead, node, true).await,
+        Action::Undrain(node) => drain(lead, node, false).await,
         Action::PauseGarbageS(seconds) => {
             pause_garbage(lead, seconds).await?;
             Ok(vec![match seconds {
@@ -73,6 +75,17 @@ async fn carry_out(lead: &Arc<Lead>, action: Action) -> Result<Vec<String>, Fail
         }
         Action::TakeOver(_) => Ok(Vec::new()),
     }
+}
+
+async fn drain(lead: &Arc<Lead>, node: i64, on: bool) -> Result<Vec<String>, Failure> {
+    let drain = channel_command::Kind::Drain(quorate::DrainNode { node, on });
+    lead.propose_channel(drain).await?;
+    Ok(vec![match on {
+        true => format!(
+            "data node {node} gives its channels away: `quorate channels list` shows where they are"
+        ),
+        false => format!("data node {node} may have channels again"),
+    }])
 }
 
 /// Compacts a collection, given by id or name.

@@ -74,7 +74,7 @@ fn refusal(headers: &HeaderMap, cluster: &str, server: i64) -> Option<Status> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(meant) = text("cluster").filter(|meant| !meant.is_empty() && *meant != cluster) {
         return Some(Status::unknown(format!(
-            "cross cluster routing[expectedCluster={meant}][actualCluster={cluster}]"
+            "cross cluster routing[expectedCluster={cluster}][actualCluster={meant}]"
         )));
     }
     let meant: i64 = text("serverid")?.parse().ok()?;
@@ -112,7 +112,7 @@ mod tests {
         );
         check(
             &[("cluster", "prod"), ("serverid", "7")],
-            expect!["Unknown cross cluster routing[expectedCluster=prod][actualCluster=by-dev]"],
+            expect!["Unknown cross cluster routing[expectedCluster=by-dev][actualCluster=prod]"],
         );
     }
 }

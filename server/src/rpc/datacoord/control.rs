@@ -39,6 +39,12 @@ pub(super) fn component_states(coordinator: &Coordinator) -> milvus::ComponentSt
     }
 }
 
+/// Under which this component is named in metrics.
+pub(super) fn component_name(coordinator: &Coordinator) -> String {
+    let server = coordinator.lead().map_or(NO_SERVER, |lead| lead.server.0);
+    format!("datacoord{server}")
+}
+
 /// Nobody reads that channel any more; the name is still asked for by old tools.
 pub(super) async fn get_time_tick_channel(
     lead: &Arc<Lead>,
@@ -136,11 +142,7 @@ pub(super) async fn get_metrics(
     });
     let (data_nodes, index_nodes) = tokio::join!(join_all(of_data_nodes), join_all(of_index_nodes));
     let response = system_info::of_cluster(lead, &view, data_nodes, index_nodes);
-    Ok(milvus::GetMetricsResponse {
-        response: response.to_string(),
-        component_name: system_info::own_name(lead),
-        ..Default::default()
-    })
+    Ok(milvus::GetMetricsResponse { response: response.to_string(), ..Default::default() })
 }
 
 /// Asks every data node how it is.

@@ -3,6 +3,8 @@
 //! Only the leader answers. Every other node says UNAVAILABLE, so that clients look for the leader
 //! again; the one exception is `GetComponentStates`.
 
+use std::time::Instant;
+
 use proto::milvus::{common, data, index, internal, milvus};
 use tonic::{Request, Response, Status};
 
@@ -64,7 +66,10 @@ impl DataCoord for DataCoordService {
         if self.coordinator.lead().is_ok_and(|lead| lead.is_closing()) {
             return Err(Status::unavailable("the coordinator's role is being handed over"));
         }
-        call!(self, request, ingest::assign_segment_id)
+        let began = Instant::now();
+        let answer = call!(self, request, ingest::assign_segment_id);
+        self.coordinator.counts.assignments.add(began.elapsed());
+        answer
     }
 
     async fn get_segment_info(
@@ -162,7 +167,10 @@ impl DataCoord for DataCoordService {
         &self,
         request: Request<milvus::GetMetricsRequest>,
     ) -> Result<Response<milvus::GetMetricsResponse>, Status> {
-        call!(self, request, control::get_metrics)
+        let mut answer = call!(self, request, control::get_metrics)?;
+        // Also of a failure.
+        answer.get_mut().component_name = control::component_name(&self.coordinator);
+        Ok(answer)
     }
 
     async fn manual_compaction(
@@ -431,7 +439,10 @@ impl IndexCoord for DataCoordService {
         &self,
         request: Request<milvus::GetMetricsRequest>,
     ) -> Result<Response<milvus::GetMetricsResponse>, Status> {
-        call!(self, request, control::get_metrics)
+        let mut answer = call!(self, request, control::get_metrics)?;
+        // Also of a failure.
+        answer.get_mut().component_name = control::component_name(&self.coordinator);
+        Ok(answer)
     }
 
     async fn check_health(
