@@ -53,9 +53,15 @@ const BUCKETS: usize = 22;
 const FIRST_BUCKET_US: u64 = 64;
 
 /// One set of figures per method.
-#[derive(Default)]
 pub(crate) struct Calls {
     methods: [Method; METHODS.len()],
+}
+
+impl Default for Calls {
+    fn default() -> Calls {
+        // Arrays of this length do not implement it.
+        Calls { methods: std::array::from_fn(|_| Method::default()) }
+    }
 }
 
 #[derive(Default)]
