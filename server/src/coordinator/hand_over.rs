@@ -83,6 +83,7 @@ async fn finish(lead: &Arc<Lead>, deadline: Instant) -> Result<Vec<String>, Fail
         wait(deadline, || "assignments have not expired".to_owned()).await?;
     }
     told.push("no assignment is left".to_owned());
+    cancel_queued(lead).await?;
     let collections = growing(lead);
     for collection in &collections {
         let request =
@@ -102,6 +103,30 @@ async fn finish(lead: &Arc<Lead>, deadline: Instant) -> Result<Vec<String>, Fail
     }
     told.push("every sealed segment is written, no compaction runs".to_owned());
     Ok(told)
+}
+
+/// Plans that nobody has begun would wait for ever while compaction is paused.
+async fn cancel_queued(lead: &Lead) -> Result<(), Failure> {
+    let queued: Vec<i64> = lead.local().read(|state| {
+        let running = state.views().plans().running();
+        let queued = running
+            .filter(|(_, plan)| plan.task.state() == quorate::CompactionState::Queued)
+            .map(|(id, _)| id.0);
+        queued.collect()
+    });
+    for plan in queued {
+        let end = compaction_command::Kind::End(quorate::EndCompaction {
+            plan,
+            state: quorate::CompactionState::Cancelled.into(),
+            reason: "the role is handed over".to_owned(),
+            overdue: false,
+        });
+        if let Err(error) = lead.propose_compaction(end).await {
+            // It was sent meanwhile, and is waited for.
+            tracing::info!(plan, %error, "a queued compaction was not cancelled");
+        }
+    }
+    Ok(())
 }
 
 async fn wait(deadline: Instant, what: impl Fn() -> String) -> Result<(), Failure> {
