@@ -5,6 +5,7 @@
 
 mod balance;
 mod plan;
+mod rates;
 mod seen;
 
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use tokio::time::Instant;
 use crate::coordinator::driver::Duty;
 use crate::coordinator::{Failure, Lead};
 use plan::{Memory, Plan, Step};
-use seen::Seen;
+use rates::Rates;
+use seen::{Seen, SeenChannel};
 
 /// Acknowledgements come one by one; those of a moment are looked at together.
 const GATHER: Duration = Duration::from_millis(20);
@@ -29,6 +31,7 @@ const MOVES_MAX: usize = 500;
 #[derive(Default)]
 pub(super) struct Channels {
     memory: Memory,
+    rates: Rates,
     last_round: Option<Instant>,
 }
 
@@ -47,10 +50,16 @@ impl Duty for Channels {
         }
         self.last_round = Some(Instant::now());
         let seen = lead.local().read(Seen::of);
-        let rates = std::collections::BTreeMap::new();
+        let now = Instant::now().into_std();
+        let rates = self.rates.take(now, || {
+            let rows = |channel: &SeenChannel| {
+                let (rows, _) = lead.observed.channel_load(&channel.channel)?;
+                Some((channel.channel.clone(), rows))
+            };
+            seen.channels.iter().filter_map(rows).collect()
+        });
         let settings = plan::Settings::of(lead.settings());
-        let plan =
-            plan::plan(&seen, &mut self.memory, &rates, &settings, Instant::now().into_std());
+        let plan = plan::plan(&seen, &mut self.memory, rates, &settings, now);
         carry_out(lead, plan).await
     }
 }

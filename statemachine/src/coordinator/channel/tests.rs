@@ -592,7 +592,13 @@ fn a_data_node_is_drained_while_it_is_alive() {
     story.run(drain(5, false));
     assert!(story.machine.state.views().assignments().draining().is_empty());
     assert_eq!(story.machine.state.views().undecodable(), 0);
-    story.expect(&expect![""]);
+    story.expect(&expect![[r#"
+        node cannot be 5: no data node of that id is alive
+        changed []
+        changed []
+        changed []
+        changed []
+    "#]]);
 }
 
 #[test]

@@ -219,12 +219,17 @@ fn a_segment_lives_from_its_window_to_its_removal() {
 #[test]
 fn an_empty_segment_goes_only_when_nobody_may_have_written_into_it() {
     let mut machine = machine();
-    story(&mut machine, 11, vec![open(11, 100, 50, true), seal(11, 0, true)], &expect![[r#"
+    story(
+        &mut machine,
+        11,
+        vec![open(11, 100, 50, true), seal(11, 0, true)],
+        &expect![[r#"
         changed [11] 
           Growing rows 0 expire 0 dml None dropped 0 | rows No window 100 until 50 at 1000 sealed at 0
         changed [11] 
           Dropped rows 0 expire 0 dml None dropped 1000000000
-    "#]]);
+    "#]],
+    );
     story(
         &mut machine,
         12,
@@ -333,7 +338,8 @@ fn a_checkpoint_never_goes_back_and_needs_a_channel() {
         changed []  Some(5)
         changed [] dml_0_1v0 Some(6)
         changed []  None
-    "#]].assert_eq(&told);
+    "#]]
+    .assert_eq(&told);
 }
 
 #[test]
@@ -360,7 +366,8 @@ fn a_dropped_channel_takes_its_segments_along_and_takes_nothing_in() {
         Dropped rows 0 expire 0 dml None dropped 0 | logged 5
         Dropped rows 3 expire 0 dml Some(40) dropped 0 | logged 3
         nothing
-    "#]].assert_eq(&told);
+    "#]]
+    .assert_eq(&told);
 }
 
 #[test]
@@ -410,7 +417,8 @@ fn nothing_but_commands_writes_owned_keys() {
           refused: key by-dev/meta/datacoord-meta/ is written by the coordinator only
         del by-dev/meta/root-coord/ by-dev/meta/root-coord0
           r4 deleted 0
-    "#]].assert_eq(&machine.script(
+    "#]]
+    .assert_eq(&machine.script(
         "
         put by-dev/meta/datacoord-meta/s/1/2/3 x
         put by-dev/quorate/growing/3 x

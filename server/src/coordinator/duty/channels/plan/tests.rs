@@ -115,7 +115,22 @@ fn put(seen: &mut Seen, name: &str, node: &str, state: &str, revision: i64) {
 
 #[test]
 fn a_lost_node_gives_its_channels_to_the_others_at_once() {
-    expect![""].assert_eq(&check(
+    expect![[r#"
+        at 0:
+        d: release (the channel is removed)
+        at 0:
+        a: assign to 7 (its data node is gone)
+        b: assign to 6 (its data node is gone)
+        c: assign to 7 (its data node is gone)
+        d: assign to nobody (the channel is removed)
+        at 0:
+        a: assign to nobody (its data node is gone)
+        b: assign to nobody (its data node is gone)
+        c: assign to nobody (its data node is gone)
+        d: assign to nobody (the channel is removed)
+        e: assign to nobody (its data node is gone)
+    "#]]
+    .assert_eq(&check(
         "nodes 5 6 7
          a 5 watched 1
          b 5 to-watch 1
@@ -132,7 +147,16 @@ fn a_lost_node_gives_its_channels_to_the_others_at_once() {
 
 #[test]
 fn channels_that_nobody_has_go_to_the_first_node_that_can_take_them() {
-    expect![""].assert_eq(&check(
+    expect![[r#"
+        at 0:
+        b: assign to nobody (the channel is removed)
+        at 0:
+        b: assign to nobody (the channel is removed)
+        at 0:
+        a: assign to 6 (nobody has it)
+        b: assign to nobody (the channel is removed)
+    "#]]
+    .assert_eq(&check(
         "a - to-watch 1
          *b - to-watch 1
          plan
@@ -145,7 +169,17 @@ fn channels_that_nobody_has_go_to_the_first_node_that_can_take_them() {
 
 #[test]
 fn an_answer_is_followed_by_the_next_step() {
-    expect![""].assert_eq(&check(
+    expect![[r#"
+        at 0:
+        a: release (its data node could not watch)
+        b: assign to 6 (its data node has let go)
+        c: assign to 6 (its data node could not let go)
+        d: assign to nobody (the channel is removed)
+        e: release (the channel is removed)
+        f: assign to 6 (its key is gone)
+        g: release (its key says nothing)
+    "#]]
+    .assert_eq(&check(
         "nodes 5 6
          a 5 failed 1
          b 5 released 1
@@ -161,7 +195,18 @@ fn an_answer_is_followed_by_the_next_step() {
 
 #[test]
 fn a_command_is_given_up_only_when_nothing_was_heard_for_long() {
-    expect![""].assert_eq(&check(
+    expect![[r#"
+        at 0:
+        at 299:
+        at 300:
+        b: assign to 5 (its data node does not let go)
+        at 598:
+        b: assign to 5 (its data node does not let go)
+        at 600:
+        a: release (its data node does not begin to watch)
+        b: assign to 5 (its data node does not let go)
+    "#]]
+    .assert_eq(&check(
         "nodes 5 6
          a 5 to-watch 1
          b 6 to-release 2
@@ -180,7 +225,22 @@ fn a_command_is_given_up_only_when_nothing_was_heard_for_long() {
 
 #[test]
 fn a_channel_that_cannot_be_watched_is_tried_ever_more_slowly() {
-    expect![""].assert_eq(&check(
+    expect![[r#"
+        at 0:
+        a: release (its data node could not watch)
+        at 0:
+        a: assign to 5 (its data node has let go)
+        at 0:
+        at 1:
+        a: release (its data node could not watch)
+        at 1:
+        at 2:
+        a: release (its data node could not watch)
+        at 2:
+        at 2:
+        a: release (its data node could not watch)
+    "#]]
+    .assert_eq(&check(
         "nodes 5
          a 5 failed 1
          plan
@@ -203,7 +263,13 @@ fn a_channel_that_cannot_be_watched_is_tried_ever_more_slowly() {
 
 #[test]
 fn keys_of_others_are_deleted_or_taken_over() {
-    expect![""].assert_eq(&check(
+    expect![[r#"
+        at 0:
+        adopt b
+        a: delete the key of 6 (it does not own the channel)
+        at 0:
+    "#]]
+    .assert_eq(&check(
         "nodes 5 6
          a 5 watched 1
          stray a 6 7
@@ -215,7 +281,20 @@ fn keys_of_others_are_deleted_or_taken_over() {
 
 #[test]
 fn a_node_that_joins_gets_its_part_one_channel_at_a_time() {
-    expect![""].assert_eq(&check(
+    expect![[r#"
+        at 0:
+        at 0:
+        e: release (a new data node takes a part)
+        at 0:
+        at 0:
+        e: assign to 7 (its data node has let go)
+        at 0:
+        at 0:
+        f: release (a new data node takes a part)
+        at 0:
+        at 1000:
+    "#]]
+    .assert_eq(&check(
         "nodes 5 6
          a 5 watched 1
          b 5 watched 1
@@ -243,7 +322,16 @@ fn a_node_that_joins_gets_its_part_one_channel_at_a_time() {
 
 #[test]
 fn the_usual_balance_waits_for_silence_and_goes_on_until_it_is_even() {
-    expect![""].assert_eq(&check(
+    expect![[r#"
+        at 0:
+        at 299:
+        at 300:
+        f: release (its data node has too many)
+        at 301:
+        e: release (its data node has too many)
+        at 302:
+    "#]]
+    .assert_eq(&check(
         "nodes 5 6
          a 5 watched 1
          b 5 watched 1
@@ -267,7 +355,13 @@ fn the_usual_balance_waits_for_silence_and_goes_on_until_it_is_even() {
 
 #[test]
 fn the_node_with_most_of_the_rows_gives_away_what_evens_it_out() {
-    expect![""].assert_eq(&check(
+    expect![[r#"
+        at 0:
+        at 300:
+        b: release (its data node gets too many rows)
+        at 660:
+    "#]]
+    .assert_eq(&check(
         "nodes 5 6
          a 5 watched 1
          b 5 watched 1
@@ -287,7 +381,17 @@ fn the_node_with_most_of_the_rows_gives_away_what_evens_it_out() {
 
 #[test]
 fn a_node_that_is_to_be_empty_gives_one_channel_after_the_other() {
-    expect![""].assert_eq(&check(
+    expect![[r#"
+        at 0:
+        at 0:
+        a: release (its data node is to be empty)
+        at 0:
+        a: assign to 6 (its data node has let go)
+        at 0:
+        at 0:
+        b: release (its data node is to be empty)
+    "#]]
+    .assert_eq(&check(
         "nodes 5~
          a 5 watched 1
          +b 5 watched 1
