@@ -96,6 +96,14 @@ impl<'c, 'a> Records<'c, 'a> {
         }
     }
 
+    /// As [`Records::get`], but what is no record counts as none, as in the views.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn get_if_record<M: Message + Default>(&self, key: &str) -> Result<Option<M>, Stop> {
+        Ok(self.value(key)?.and_then(|value| M::decode(value).ok()))
+    }
+
     /// All records whose keys begin with a prefix, with their keys, in key order.
     pub(crate) fn scan<M: Message + Default>(
         &self,

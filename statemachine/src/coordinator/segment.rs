@@ -8,6 +8,8 @@ mod saved;
 pub mod view;
 mod window;
 
+use bytes::Bytes;
+use prost::Message;
 use proto::milvus::common::SegmentState;
 use proto::milvus::data::SegmentInfo;
 use proto::quorate::segment_command::Kind;
@@ -64,6 +66,14 @@ pub(crate) fn state_of(info: &SegmentInfo) -> SegmentState {
 
 fn refuse_state(info: &SegmentInfo) -> Refusal {
     Refusal::SegmentState { segment: info.id, state: i64::from(info.state) }
+}
+
+/// A value as the view takes it: `None` where the view has no row, either.
+pub(crate) fn decoded(of: SegmentRef, value: Bytes) -> Option<SegmentInfo> {
+    let info = SegmentInfo::decode(value).ok()?;
+    let names = (info.collection_id, info.partition_id, info.id);
+    let is_of = names == (of.collection, of.partition, of.segment);
+    (is_of && SegmentState::try_from(info.state).is_ok()).then_some(info)
 }
 
 /// What we know beside the record; of a segment that a stock coordinator left, nothing.

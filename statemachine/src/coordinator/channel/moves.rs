@@ -108,7 +108,7 @@ fn executing_on(records: &Records<'_, '_>, channel: &str) -> Result<Option<Compa
         }
     }
     for key in keys {
-        let Some(task) = records.get::<CompactionTask>(&key)? else { continue };
+        let Some(task) = records.get_if_record::<CompactionTask>(&key)? else { continue };
         let is_at_node =
             matches!(task.state(), CompactionState::Executing | CompactionState::Completed);
         if task.channel == channel && is_at_node {

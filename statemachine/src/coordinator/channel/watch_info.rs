@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use prost::Message;
 use proto::milvus::common::SegmentState;
 use proto::milvus::data::{ChannelWatchInfo, ChannelWatchState, SegmentInfo, VchannelInfo};
 use proto::milvus::msg::MsgPosition;
@@ -14,45 +13,52 @@ use proto::quorate::{ChannelRecord, SegmentRef};
 
 use crate::coordinator::keys::DataKey;
 use crate::coordinator::records::Records;
-use crate::coordinator::segment::view::Segment;
+use crate::coordinator::segment::{self, view::Segment};
 use crate::state::draft::Stop;
-use crate::view::{Name, SegmentId};
+use crate::view::Name;
 
 /// Segments that the chunk changed and the views do not know yet; gathered once a command.
 pub(super) struct PendingSegments {
-    /// `None`: not alive any more, or no record.
-    by_id: BTreeMap<i64, Option<(SegmentRef, Segment)>>,
+    /// By place; `None`: not there any more, or no record.
+    changed: BTreeMap<Place, Option<Segment>>,
+}
+
+/// In the order of the view.
+type Place = (i64, i64, i64);
+
+fn place(of: SegmentRef) -> Place {
+    (of.segment, of.collection, of.partition)
 }
 
 impl PendingSegments {
     pub(super) fn of(records: &Records<'_, '_>) -> PendingSegments {
-        let mut by_id = BTreeMap::new();
+        let mut changed = BTreeMap::new();
         for (key, value) in records.pending(&records.keys().all_segments()) {
             let Some(DataKey::Segment(of)) = records.keys().data_key(&key) else { continue };
             let decoded = value.and_then(|value| {
-                let info = SegmentInfo::decode(value).ok()?;
+                let info = segment::decoded(of, value)?;
                 let channel = Name::from(info.insert_channel.as_str());
-                Some((of, Segment::of(&info, channel, 0).ok()?))
+                Segment::of(&info, channel, 0).ok()
             });
-            by_id.insert(of.segment, decoded);
+            changed.insert(place(of), decoded);
         }
-        PendingSegments { by_id }
+        PendingSegments { changed }
     }
 
     /// Segments of a channel in any state, by ascending id.
-    fn of_channel(
-        &self,
-        records: &Records<'_, '_>,
-        channel: &str,
-    ) -> BTreeMap<i64, (SegmentRef, Segment)> {
+    fn of_channel(&self, records: &Records<'_, '_>, channel: &str) -> Vec<(SegmentRef, Segment)> {
         let committed = records.committed().views().segments().of_channel(channel);
-        let mut found: BTreeMap<i64, (SegmentRef, Segment)> = committed
-            .filter(|(SegmentId(id), _)| !self.by_id.contains_key(id))
-            .map(|(id, segment)| (id.0, (segment.reference(id), segment.clone())))
+        let mut found: BTreeMap<Place, &Segment> = committed
+            .map(|(id, segment)| (place(segment.reference(id)), segment))
+            .filter(|(place, _)| !self.changed.contains_key(place))
             .collect();
-        let pending = self.by_id.iter().filter_map(|(id, row)| Some((*id, row.clone()?)));
-        found.extend(pending.filter(|(_, (_, segment))| &*segment.channel == channel));
-        found
+        let changed = self.changed.iter().filter_map(|(place, row)| Some((*place, row.as_ref()?)));
+        found.extend(changed.filter(|(_, segment)| &*segment.channel == channel));
+        let with_ref = |(place, segment): (Place, &Segment)| {
+            let (segment_id, collection, partition) = place;
+            (SegmentRef { collection, partition, segment: segment_id }, segment.clone())
+        };
+        found.into_iter().map(with_ref).collect()
     }
 }
 
@@ -91,7 +97,7 @@ fn vchannel_info(
         seek_position: seek_position(records, &segments, channel, record)?,
         ..VchannelInfo::default()
     };
-    for (id, (_, segment)) in &segments {
+    for (SegmentRef { segment: id, .. }, segment) in &segments {
         // Those without a position were never seen by a data node: it learns of them from the rows.
         let is_known = segment.start_ts.is_some() || segment.dml_ts.is_some();
         if segment.is_fake || segment.is_importing || !is_known {
@@ -111,7 +117,7 @@ fn vchannel_info(
 /// collection begins.
 fn seek_position(
     records: &Records<'_, '_>,
-    segments: &BTreeMap<i64, (SegmentRef, Segment)>,
+    segments: &[(SegmentRef, Segment)],
     channel: &str,
     record: &ChannelRecord,
 ) -> Result<Option<MsgPosition>, Stop> {
@@ -121,7 +127,7 @@ fn seek_position(
         return Ok(Some(named(checkpoint)));
     }
     let earliest = segments
-        .values()
+        .iter()
         .filter(|(_, segment)| segment.state != SegmentState::Dropped && !segment.is_importing)
         .filter_map(|(of, segment)| Some((segment.dml_ts.or(segment.start_ts)?, of)))
         .min_by_key(|(timestamp, of)| (*timestamp, of.segment));

@@ -82,11 +82,17 @@ fn check(records: &Records<'_, '_>, task: &CompactionTask) -> Result<(), Stop> {
 
 /// Whether a plan that the views know still has the segment.
 fn is_bound(records: &Records<'_, '_>, segment: i64) -> Result<bool, Stop> {
-    let Some(plan) = records.committed().views().plans().of_input(SegmentId(segment)) else {
-        return Ok(false);
-    };
-    let task: Option<CompactionTask> = records.get(&records.keys().compaction(plan.0))?;
-    Ok(task.is_some_and(|task| view::is_running(&task)))
+    for plan in records.committed().views().plans().with_input(SegmentId(segment)) {
+        let task: Option<CompactionTask> =
+            records.get_if_record(&records.keys().compaction(plan.0))?;
+        let has = |task: CompactionTask| {
+            view::is_running(&task) && task.inputs.iter().any(|input| input.segment == segment)
+        };
+        if task.is_some_and(has) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Inputs of plans that earlier commands of the chunk put, or earlier tasks of this command.

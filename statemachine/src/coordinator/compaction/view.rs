@@ -121,9 +121,14 @@ impl Plans {
 
     /// The plan that has a segment as its input and has not ended.
     pub fn of_input(&self, segment: SegmentId) -> Option<PlanId> {
+        self.with_input(segment).next()
+    }
+
+    /// As [`Plans::of_input`], more than one if somebody wrote plans raw.
+    pub(crate) fn with_input(&self, segment: SegmentId) -> impl Iterator<Item = PlanId> {
         let first = (segment, PlanId(i64::MIN));
         let last = (segment, PlanId(i64::MAX));
-        self.inputs.range(first..=last).next().map(|(_, plan)| *plan)
+        self.inputs.range(first..=last).map(|(_, plan)| *plan)
     }
 
     /// Plans of a channel that have not ended.

@@ -1,9 +1,8 @@
 //! The end of segments: dropped first, removed from the records once their files are gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use prost::Message;
 use proto::milvus::common::SegmentState;
 use proto::milvus::data::SegmentInfo;
 use proto::quorate::{DropChannel, DropSegments, HasRows, RemoveSegments, SegmentRef};
@@ -142,35 +141,34 @@ fn forget_checkpoint(records: &mut Records<'_, '_>, channel: &str) -> Result<(),
     Ok(())
 }
 
-/// Segments of a channel in any state by id, as the command sees them.
+/// Segments of a channel in any state by id, as the command sees them. What does not decode is left
+/// out, whether the views know of it or not: how a log is cut into chunks must not matter.
 pub(crate) fn of_channel(
     records: &Records<'_, '_>,
     channel: &str,
 ) -> Result<BTreeMap<i64, (SegmentRef, SegmentInfo)>, Stop> {
-    let mut found = BTreeMap::new();
-    let committed: Vec<SegmentRef> = records
-        .committed()
-        .views()
-        .segments()
-        .of_channel(channel)
-        .map(|(id, segment)| segment.reference(id))
-        .collect();
-    for of in committed {
-        if let Some(info) = records.get::<SegmentInfo>(&records.keys().segment(of))? {
-            found.insert(of.segment, (of, info));
+    let committed = records.committed().views().segments().of_channel(channel);
+    let mut keys: BTreeSet<(i64, i64, i64)> =
+        committed.map(|(id, segment)| place(segment.reference(id))).collect();
+    for key in records.pending(&records.keys().all_segments()).into_keys() {
+        if let Some(DataKey::Segment(of)) = records.keys().data_key(&key) {
+            keys.insert(place(of));
         }
     }
-    let prefix = records.keys().all_segments();
-    for (key, value) in records.pending(&prefix) {
-        let Some(value) = value else { continue };
-        let Some(DataKey::Segment(of)) = records.keys().data_key(&key) else { continue };
-        if let Ok(info) = SegmentInfo::decode(value) {
-            if info.insert_channel == channel {
-                found.insert(of.segment, (of, info));
-            } else {
-                found.remove(&of.segment);
-            }
+    let mut found = BTreeMap::new();
+    for (segment, collection, partition) in keys {
+        let of = SegmentRef { collection, partition, segment };
+        let value = records.value(&records.keys().segment(of))?;
+        if let Some(info) = value.and_then(|value| super::decoded(of, value))
+            && info.insert_channel == channel
+        {
+            found.insert(segment, (of, info));
         }
     }
     Ok(found)
+}
+
+/// In the order of the view.
+fn place(of: SegmentRef) -> (i64, i64, i64) {
+    (of.segment, of.collection, of.partition)
 }

@@ -20,7 +20,9 @@ pub(super) struct Survey {
 
 impl Survey {
     /// Begins with everything.
-    pub(super) fn new(applied: Subscription) -> Survey {
+    pub(super) fn new(mut applied: Subscription) -> Survey {
+        // It is asked in every round, and never waits for news.
+        applied.relax();
         Survey { applied, places: Places::default(), everything_at: Instant::now() }
     }
 
