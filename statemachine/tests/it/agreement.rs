@@ -35,7 +35,8 @@ fn etcd_text(rejection: &Rejection) -> &'static str {
         | Rejection::StaleRequest
         | Rejection::OutcomeTooLarge
         | Rejection::InvalidSetting { .. }
-        | Rejection::UnknownAlarm { .. } => "not one of etcd's",
+        | Rejection::UnknownAlarm { .. }
+        | Rejection::Coordinator(_) => "not one of etcd's",
     }
 }
 
@@ -63,7 +64,8 @@ fn ask_model(model: &mut Model, kind: &Kind) -> Answer<Seen> {
         | Kind::RegisterOrigin(_)
         | Kind::ChangeSettings(_)
         | Kind::RaiseLevel(_)
-        | Kind::CheckDigest(_) => panic!("no command of etcd's clients: {kind:?}"),
+        | Kind::CheckDigest(_)
+        | Kind::Coordinator(_) => panic!("no command of etcd's clients: {kind:?}"),
     }
 }
 
@@ -86,7 +88,8 @@ fn seen(outcome: Outcome) -> Answer<Seen> {
         | Response::OriginRegistered { .. }
         | Response::SettingsChanged(_)
         | Response::LevelRaised { .. }
-        | Response::DigestChecked { .. } => panic!("no answer for etcd's clients: {response:?}"),
+        | Response::DigestChecked { .. }
+        | Response::Coordinator(_) => panic!("no answer for etcd's clients: {response:?}"),
     })
 }
 

@@ -4,7 +4,7 @@
 //! what they leave in the tables; `golden/v1/digests.txt` holds both digests after each. A failure
 //! here means that nodes of two versions would diverge, or that a data directory cannot be read
 //! any more. Add files for what is new (`QUORATE_GOLDEN=write` writes all); never change old ones
-//! after a release.
+//! after a release. The coordinator's commands have a folder of their own.
 
 use std::path::PathBuf;
 
@@ -37,8 +37,9 @@ fn read(name: &str) -> Vec<u8> {
 
 #[expect(clippy::disallowed_methods, reason = "golden files are files")]
 fn write(name: &str, bytes: &[u8]) {
-    std::fs::create_dir_all(folder()).unwrap();
-    std::fs::write(folder().join(name), bytes).unwrap();
+    let path = folder().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
 }
 
 fn put(key: &'static str, value: &'static str) -> etcd::PutRequest {
@@ -162,11 +163,19 @@ fn commands() -> Vec<(&'static str, Vec<Kind>)> {
     ]
 }
 
-/// Writes the log of `commands` under its file names.
-fn written() -> Vec<(String, LogEntry)> {
+/// Commands that are kept as golden files, and the folder of these below `golden/v1`.
+pub(crate) struct Golden {
+    pub(crate) folder: &'static str,
+    /// Name and commands of each file. No commands stand for a registration.
+    pub(crate) files: Vec<(&'static str, Vec<Kind>)>,
+}
+
+/// Writes the log of the commands under its file names.
+fn written(golden: Golden) -> Vec<(String, LogEntry)> {
     let mut machine = Machine::new();
-    let commands = commands().into_iter().enumerate();
-    commands
+    let folder = golden.folder;
+    let files = golden.files.into_iter().enumerate();
+    files
         .map(|(nth, (name, kinds))| {
             machine.at_ms = 1_700_000_000_000 + nth as u64;
             let is_registration = kinds.is_empty();
@@ -184,7 +193,7 @@ fn written() -> Vec<(String, LogEntry)> {
                 machine.settled_below = machine.next_seq.saturating_sub(2);
                 machine.entry_of(kinds.into_iter().map(command).collect())
             };
-            (format!("{:02}-{name}.bin", nth + 1), entry)
+            (format!("{folder}{:02}-{name}.bin", nth + 1), entry)
         })
         .collect()
 }
@@ -219,12 +228,30 @@ fn decode_rows(mut bytes: &[u8]) -> MemoryStore {
     store
 }
 
+fn of_etcd() -> Golden {
+    Golden { folder: "", files: commands() }
+}
+
 #[test]
 fn released_bytes_apply_to_the_digests_that_they_had() {
-    let written = written();
+    bytes_apply_to_the_digests_that_they_had(of_etcd());
+}
+
+#[test]
+fn released_rows_load_to_the_state_that_wrote_them() {
+    rows_load_to_the_state_that_wrote_them(of_etcd());
+}
+
+#[test]
+fn every_command_of_today_encodes_as_released() {
+    commands_encode_as_released(of_etcd());
+}
+
+pub(crate) fn bytes_apply_to_the_digests_that_they_had(golden: Golden) {
+    let folder = golden.folder;
     let mut machine = Machine::new();
     let mut digests = String::new();
-    for (name, entry) in &written {
+    for (name, entry) in &written(golden) {
         if is_writing() {
             write(name, &entry.batch);
         }
@@ -235,6 +262,7 @@ fn released_bytes_apply_to_the_digests_that_they_had() {
         machine.index += 1;
         let applied = machine.apply(&[entry]).unwrap();
         let now = machine.state.digests();
+        let name = name.trim_start_matches(folder);
         digests += &format!("{name} content {:032x} chain {:032x}\n", now.content, now.chain);
         for (_, outcome) in applied.outcomes {
             digests += &match outcome {
@@ -244,21 +272,22 @@ fn released_bytes_apply_to_the_digests_that_they_had() {
         }
     }
     let rows = encode_rows(&machine.store);
+    let (digests_name, rows_name) = (format!("{folder}digests.txt"), format!("{folder}rows.bin"));
     if is_writing() {
-        write("digests.txt", digests.as_bytes());
-        write("rows.bin", &rows);
+        write(&digests_name, digests.as_bytes());
+        write(&rows_name, &rows);
     }
-    assert_eq!(digests, String::from_utf8(read("digests.txt")).unwrap());
-    assert_eq!(rows, read("rows.bin"), "the tables differ");
+    assert_eq!(digests, String::from_utf8(read(&digests_name)).unwrap());
+    assert_eq!(rows, read(&rows_name), "the tables differ");
 }
 
-#[test]
-fn released_rows_load_to_the_state_that_wrote_them() {
+pub(crate) fn rows_load_to_the_state_that_wrote_them(golden: Golden) {
+    let rows_name = format!("{}rows.bin", golden.folder);
     let mut machine = Machine::new();
-    for (_, entry) in written() {
+    for (_, entry) in written(golden) {
         machine.apply(&[entry]).unwrap();
     }
-    let store = decode_rows(&read("rows.bin"));
+    let store = decode_rows(&read(&rows_name));
     let state = State::load(&store).unwrap();
     assert_eq!(
         summary::of_state(&state, &store),
@@ -267,13 +296,12 @@ fn released_rows_load_to_the_state_that_wrote_them() {
     assert_eq!(digest::recompute(&store).unwrap(), state.digests().content);
 }
 
-#[test]
-fn every_command_of_today_encodes_as_released() {
-    // A log entry is forwarded and replicated as bytes; two binaries must write the same ones.
+/// A log entry is forwarded and replicated as bytes; two binaries must write the same ones.
+pub(crate) fn commands_encode_as_released(golden: Golden) {
     if is_writing() {
         return;
     }
-    for (name, entry) in written() {
+    for (name, entry) in written(golden) {
         assert_eq!(entry.batch, read(&name), "{name}");
     }
 }

@@ -1,18 +1,19 @@
 //! What holds for every log.
 
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
 use prost::Message;
 use proto::quorate::command::Kind;
 use statemachine::testkit::{Machine, MemoryStore};
 use statemachine::{Outcome, Rejection, State, Table, compaction, digest, limits};
 
-use crate::recorder::{self, FencePlan, Recorded, Replica, RunPlan};
-use crate::runner::law;
+use crate::recorder::{self, EntryPlan, FencePlan, Recorded, Replica, RunPlan};
+use crate::runner::{Verdict, law};
 use crate::{commands, summary};
 
 /// Sizes that a log is cut into; the last one repeats.
-fn cuts() -> impl Strategy<Value = Vec<usize>> {
+pub(crate) fn cuts() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(1usize..7, 1..9)
 }
 
@@ -29,62 +30,77 @@ fn chunks<'a, T>(mut entries: &'a [T], cuts: &'a [usize]) -> impl Iterator<Item 
 #[test]
 fn the_same_log_gives_the_same_bytes_however_it_is_cut() {
     law("same log, same bytes", 800, (recorder::plans(40), cuts()), |(plans, cuts)| {
-        let Recorded { entries, applied, machine, .. } = recorder::record(plans);
-        let mut replica = Replica::new();
-        let (mut outcomes, mut events, mut checks) = (Vec::new(), Vec::new(), Vec::new());
-        for chunk in chunks(&entries, &cuts) {
-            let applied = replica.apply(chunk);
-            outcomes.extend(applied.outcomes);
-            events.extend(applied.events);
-            checks.extend(applied.checks);
-        }
-        prop_assert_eq!(&replica.store, &machine.store);
-        prop_assert_eq!(
-            summary::of_state(&replica.state, &replica.store),
-            summary::of_state(&machine.state, &machine.store)
-        );
-        let recorded: Vec<_> = applied.iter().flat_map(|one| one.outcomes.clone()).collect();
-        prop_assert_eq!(outcomes, recorded);
-        let recorded: Vec<_> = applied.iter().flat_map(|one| one.events.clone()).collect();
-        prop_assert_eq!(events, recorded);
-        let recorded: Vec<_> = applied.iter().flat_map(|one| one.checks.clone()).collect();
-        prop_assert_eq!(checks, recorded);
-        Ok(())
+        same_bytes(plans, &cuts)
     });
+}
+
+pub(crate) fn same_bytes(plans: Vec<EntryPlan>, cuts: &[usize]) -> Verdict {
+    let Recorded { entries, applied, machine, .. } = recorder::record(plans);
+    let mut replica = Replica::new();
+    let (mut outcomes, mut events, mut checks) = (Vec::new(), Vec::new(), Vec::new());
+    for chunk in chunks(&entries, cuts) {
+        let applied = replica.apply(chunk);
+        outcomes.extend(applied.outcomes);
+        events.extend(applied.events);
+        checks.extend(applied.checks);
+    }
+    let recorded: Vec<_> = applied.iter().flat_map(|one| one.outcomes.clone()).collect();
+    if let Some((one, other)) = outcomes.iter().zip(&recorded).find(|(one, other)| one != other) {
+        return Err(TestCaseError::fail(format!("cut: {one:?}\nuncut: {other:?}")));
+    }
+    prop_assert_eq!(outcomes.len(), recorded.len());
+    prop_assert_eq!(&replica.store, &machine.store);
+    prop_assert_eq!(
+        summary::of_state(&replica.state, &replica.store),
+        summary::of_state(&machine.state, &machine.store)
+    );
+    let recorded: Vec<_> = applied.iter().flat_map(|one| one.events.clone()).collect();
+    prop_assert_eq!(events, recorded);
+    let recorded: Vec<_> = applied.iter().flat_map(|one| one.checks.clone()).collect();
+    prop_assert_eq!(checks, recorded);
+    Ok(())
 }
 
 #[test]
 fn a_state_loaded_at_any_moment_equals_the_running_one_and_goes_on_like_it() {
     let inputs = (recorder::plans(40), any::<prop::sample::Index>(), cuts());
     law("load equals run", 800, inputs, |(plans, moment, cuts)| {
-        let Recorded { entries, applied, machine, .. } = recorder::record(plans);
-        let moment = moment.index(entries.len());
-        let mut running = Replica::new();
-        entries[..moment].iter().for_each(|entry| {
-            running.apply(std::slice::from_ref(entry));
-        });
-        let state = State::load(&running.store).unwrap();
-        prop_assert_eq!(state.views(), running.state.views());
-        prop_assert_eq!(
-            summary::of_state(&state, &running.store),
-            summary::of_state(&running.state, &running.store)
-        );
-
-        let mut loaded = Replica { state, store: running.store };
-        let mut outcomes = Vec::new();
-        for chunk in chunks(&entries[moment..], &cuts) {
-            outcomes.extend(loaded.apply(chunk).outcomes);
-        }
-        let rest = &applied[moment..];
-        let recorded: Vec<_> = rest.iter().flat_map(|one| one.outcomes.clone()).collect();
-        prop_assert_eq!(outcomes, recorded);
-        prop_assert_eq!(&loaded.store, &machine.store);
-        prop_assert_eq!(
-            summary::of_state(&loaded.state, &loaded.store),
-            summary::of_state(&machine.state, &machine.store)
-        );
-        Ok(())
+        load_equals_run(plans, moment, &cuts)
     });
+}
+
+pub(crate) fn load_equals_run(
+    plans: Vec<EntryPlan>,
+    moment: prop::sample::Index,
+    cuts: &[usize],
+) -> Verdict {
+    let Recorded { entries, applied, machine, .. } = recorder::record(plans);
+    let moment = moment.index(entries.len());
+    let mut running = Replica::new();
+    entries[..moment].iter().for_each(|entry| {
+        running.apply(std::slice::from_ref(entry));
+    });
+    let state = State::load(&running.store).unwrap();
+    prop_assert_eq!(state.views(), running.state.views());
+    prop_assert_eq!(
+        summary::of_state(&state, &running.store),
+        summary::of_state(&running.state, &running.store)
+    );
+
+    let mut loaded = Replica { state, store: running.store };
+    let mut outcomes = Vec::new();
+    for chunk in chunks(&entries[moment..], cuts) {
+        outcomes.extend(loaded.apply(chunk).outcomes);
+    }
+    let rest = &applied[moment..];
+    let recorded: Vec<_> = rest.iter().flat_map(|one| one.outcomes.clone()).collect();
+    prop_assert_eq!(outcomes, recorded);
+    prop_assert_eq!(&loaded.store, &machine.store);
+    prop_assert_eq!(
+        summary::of_state(&loaded.state, &loaded.store),
+        summary::of_state(&machine.state, &machine.store)
+    );
+    Ok(())
 }
 
 #[test]
@@ -117,19 +133,21 @@ fn effects(store: &MemoryStore) -> String {
 #[test]
 fn a_rejected_command_changes_nothing() {
     let kinds = prop::collection::vec(commands::any_command(), 1..60);
-    law("rejected changes nothing", 600, kinds, |kinds| {
-        let mut machine = Machine::new();
-        for kind in kinds {
-            let kind = bound(&machine, kind);
-            let before = summary::of_content(&machine.state, &machine.store);
-            let effects_before = effects(&machine.store);
-            if machine.run(kind).is_err() {
-                prop_assert_eq!(summary::of_content(&machine.state, &machine.store), before);
-                prop_assert_eq!(effects(&machine.store), effects_before);
-            }
+    law("rejected changes nothing", 600, kinds, rejected_changes_nothing);
+}
+
+pub(crate) fn rejected_changes_nothing(kinds: Vec<Kind>) -> Verdict {
+    let mut machine = Machine::new();
+    for kind in kinds {
+        let kind = bound(&machine, kind);
+        let before = summary::of_content(&machine.state, &machine.store);
+        let effects_before = effects(&machine.store);
+        if machine.run(kind).is_err() {
+            prop_assert_eq!(summary::of_content(&machine.state, &machine.store), before);
+            prop_assert_eq!(effects(&machine.store), effects_before);
         }
-        Ok(())
-    });
+    }
+    Ok(())
 }
 
 fn bound(machine: &Machine, kind: Kind) -> Kind {
@@ -176,34 +194,38 @@ fn repeated(first: &Outcome) -> Outcome {
 #[test]
 fn a_duplicate_gets_the_first_outcome_and_changes_nothing() {
     law("exactly once", 800, (recorder::plans(40), cuts()), |(plans, cuts)| {
-        let without_repeats: Vec<recorder::EntryPlan> = plans
-            .iter()
-            .map(|runs| {
-                let is_first = |run: &&RunPlan| !matches!(run, RunPlan::Again { .. });
-                runs.iter().filter(is_first).cloned().collect()
-            })
-            .collect();
-        let Recorded { entries, first_outcomes, applied, machine } = recorder::record(plans);
-        let once = recorder::record(without_repeats);
-        prop_assert_eq!(effects(&machine.store), effects(&once.machine.store));
-        prop_assert_eq!(
-            summary::of_content(&machine.state, &machine.store),
-            summary::of_content(&once.machine.state, &once.machine.store)
-        );
-        for (id, outcome) in applied.iter().flat_map(|applied| &applied.outcomes) {
-            let Some(first) = first_outcomes.get(id) else { continue };
-            // Settled, or of an earlier start: the origin will not ask any more.
-            let is_stale = *outcome == Err(Rejection::StaleRequest);
-            prop_assert!(is_stale || outcome == first || *outcome == repeated(first));
-        }
-        // The same holds within one chunk.
-        let mut replica = Replica::new();
-        let outcomes: Vec<_> =
-            chunks(&entries, &cuts).flat_map(|chunk| replica.apply(chunk).outcomes).collect();
-        let recorded: Vec<_> = applied.into_iter().flat_map(|applied| applied.outcomes).collect();
-        prop_assert_eq!(outcomes, recorded);
-        Ok(())
+        exactly_once(plans, &cuts)
     });
+}
+
+pub(crate) fn exactly_once(plans: Vec<EntryPlan>, cuts: &[usize]) -> Verdict {
+    let without_repeats: Vec<EntryPlan> = plans
+        .iter()
+        .map(|runs| {
+            let is_first = |run: &&RunPlan| !matches!(run, RunPlan::Again { .. });
+            runs.iter().filter(is_first).cloned().collect()
+        })
+        .collect();
+    let Recorded { entries, first_outcomes, applied, machine } = recorder::record(plans);
+    let once = recorder::record(without_repeats);
+    prop_assert_eq!(effects(&machine.store), effects(&once.machine.store));
+    prop_assert_eq!(
+        summary::of_content(&machine.state, &machine.store),
+        summary::of_content(&once.machine.state, &once.machine.store)
+    );
+    for (id, outcome) in applied.iter().flat_map(|applied| &applied.outcomes) {
+        let Some(first) = first_outcomes.get(id) else { continue };
+        // Settled, or of an earlier start: the origin will not ask any more.
+        let is_stale = *outcome == Err(Rejection::StaleRequest);
+        prop_assert!(is_stale || outcome == first || *outcome == repeated(first));
+    }
+    // The same holds within one chunk.
+    let mut replica = Replica::new();
+    let outcomes: Vec<_> =
+        chunks(&entries, cuts).flat_map(|chunk| replica.apply(chunk).outcomes).collect();
+    let recorded: Vec<_> = applied.into_iter().flat_map(|applied| applied.outcomes).collect();
+    prop_assert_eq!(outcomes, recorded);
+    Ok(())
 }
 
 #[test]

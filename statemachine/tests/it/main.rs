@@ -5,6 +5,7 @@
 mod agreement;
 mod captures;
 mod commands;
+mod coordinator;
 mod golden;
 mod laws;
 mod model;

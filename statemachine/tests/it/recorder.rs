@@ -38,8 +38,8 @@ fn fence() -> impl Strategy<Value = FencePlan> {
     prop_oneof![8 => Just(FencePlan::None), 1 => Just(FencePlan::Right), 1 => Just(FencePlan::Wrong)]
 }
 
-fn run() -> impl Strategy<Value = RunPlan> {
-    let commands = prop::collection::vec((commands::any_command(), fence()), 1..5);
+fn run(command: impl Strategy<Value = Kind>) -> impl Strategy<Value = RunPlan> {
+    let commands = prop::collection::vec((command, fence()), 1..5);
     prop_oneof![
         12 => (1u64..4, commands, prop_oneof![3 => Just(0), 1 => 0u64..9])
             .prop_map(|(origin, commands, settles)| RunPlan::Fresh { origin, commands, settles }),
@@ -50,7 +50,15 @@ fn run() -> impl Strategy<Value = RunPlan> {
 }
 
 pub(crate) fn plans(n_entries: usize) -> impl Strategy<Value = Vec<EntryPlan>> {
-    prop::collection::vec(prop::collection::vec(run(), 1..4), 1..n_entries)
+    plans_of(commands::any_command(), n_entries)
+}
+
+/// Plans of certain commands.
+pub(crate) fn plans_of(
+    command: impl Strategy<Value = Kind>,
+    n_entries: usize,
+) -> impl Strategy<Value = Vec<EntryPlan>> {
+    prop::collection::vec(prop::collection::vec(run(command), 1..4), 1..n_entries)
 }
 
 #[derive(Clone, Copy, Debug, Default)]
