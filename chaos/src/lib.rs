@@ -10,6 +10,7 @@ pub mod ceiling;
 pub mod checker;
 pub mod client;
 pub mod cluster;
+pub mod coordinator;
 pub mod demo;
 pub mod failover;
 pub mod history;

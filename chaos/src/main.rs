@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use chaos::backup::BackupOptions;
 use chaos::bench::BenchOptions;
 use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
+use chaos::coordinator::{self, CoordinatorOptions};
 use chaos::failover::{FailoverOptions, Mode};
 use chaos::load::{LoadOptions, Op};
 use chaos::snapshot::SnapshotOptions;
@@ -139,6 +140,38 @@ enum Command {
         no_ceiling: bool,
         #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.md")]
         output: PathBuf,
+    },
+    /// AssignSegmentID in a closed loop, with many segments on record; leaders killed
+    Coordinator {
+        #[command(flatten)]
+        target: Target,
+        /// Flushed segments of four fields on record before
+        #[arg(long, default_value_t = 0)]
+        segments: u64,
+        /// Measured time of each case
+        #[arg(long, default_value_t = 8)]
+        seconds: u64,
+        #[arg(long, default_value_t = 0)]
+        failovers: usize,
+        #[arg(long)]
+        json: bool,
+    },
+    /// AssignSegmentID against the DataCoord of a Milvus that runs, for a collection of it
+    Assign {
+        /// Where its session key is
+        #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
+        etcd: Vec<String>,
+        #[arg(long, default_value = "by-dev")]
+        root_path: String,
+        #[arg(long)]
+        collection: i64,
+        #[arg(long)]
+        partition: i64,
+        /// Virtual channels
+        #[arg(long, value_delimiter = ',', required = true)]
+        channels: Vec<String>,
+        #[arg(long, default_value_t = 8)]
+        seconds: u64,
     },
     /// Closed-loop load on any etcd v3 endpoints
     Load {
@@ -314,6 +347,24 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Million { target, keys, json } => {
             let report = million::run(&target.options()?, keys).await?;
             report::line(if json { serde_json::to_string(&report)? } else { report.summary() });
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Coordinator { target, segments, seconds, failovers, json } => {
+            let options = CoordinatorOptions {
+                cluster: target.options()?,
+                n_segments: segments,
+                seconds,
+                n_failovers: failovers,
+            };
+            let report = coordinator::run(&options).await?;
+            report::line(if json { serde_json::to_string(&report)? } else { report.summary() });
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Assign { etcd, root_path, collection, partition, channels, seconds } => {
+            let place = (collection, partition, channels);
+            for report in coordinator::against(&etcd, &root_path, place, seconds).await? {
+                report::line(report.summary());
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench {

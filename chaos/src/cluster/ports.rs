@@ -11,10 +11,10 @@ use nix::fcntl::{Flock, FlockArg};
 /// those takes a node's port while the node is down.
 const FIRST: u16 = 24_000;
 const LAST: u16 = 24_990;
-/// Client, peer, HTTP and the proxy before the peer port.
-const PER_NODE: u16 = 4;
+/// Client, peer, HTTP, the proxy before the peer port, and Milvus's coordinator.
+const PER_NODE: u16 = 5;
 
-/// The four ports of a node.
+/// The ports of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
     first: u16,
@@ -37,6 +37,12 @@ impl Ports {
     #[must_use]
     pub fn http(self) -> String {
         format!("127.0.0.1:{}", self.first + 2)
+    }
+
+    /// Serves Milvus as its coordinator.
+    #[must_use]
+    pub fn coordinator(self) -> String {
+        format!("127.0.0.1:{}", self.first + 4)
     }
 
     /// Where a proxy listens for peers.

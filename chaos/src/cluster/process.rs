@@ -52,6 +52,11 @@ impl Process {
         self.args = args;
     }
 
+    /// Adds arguments for the next start.
+    pub fn add_args(&mut self, args: impl IntoIterator<Item = String>) {
+        self.args.extend(args);
+    }
+
     /// Starts the process.
     ///
     /// # Errors

@@ -1,0 +1,107 @@
+//! Flushed segments of four fields, written as a stock coordinator would have: six keys each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result};
+use prost::Message;
+use proto::etcd;
+use proto::milvus::{common, data, msg};
+use tokio::task::JoinSet;
+
+use crate::load::wire::{Connection, encode};
+use crate::numbers::{grouped, index};
+use crate::report;
+
+const FIRST_COLLECTION: u64 = 440_000_000_000_000_000;
+const FIRST_SEGMENT: u64 = 445_000_000_000_000_000;
+const SEGMENTS_OF_COLLECTION: u64 = 10_000;
+/// Segments in one transaction of at most 128 operations.
+const AT_ONCE: u64 = 20;
+const N_CLIENTS: u64 = 24;
+const ROWS: i64 = 100_000;
+
+/// Writes `n` segments.
+///
+/// # Errors
+/// A write failed.
+pub(super) async fn load(n: u64, endpoints: &[String]) -> Result<()> {
+    if n == 0 {
+        return Ok(());
+    }
+    let next = Arc::new(AtomicU64::new(0));
+    let mut clients = JoinSet::new();
+    for nth in 0..N_CLIENTS {
+        let endpoint = endpoints[index(nth, endpoints.len())].clone();
+        let next = Arc::clone(&next);
+        clients.spawn(async move {
+            let connection = Connection::open(&endpoint).await?;
+            let head = connection.head("/etcdserverpb.KV/Txn")?;
+            loop {
+                let first = next.fetch_add(AT_ONCE, Ordering::Relaxed);
+                if first >= n {
+                    return Ok::<(), anyhow::Error>(());
+                }
+                let last = (first + AT_ONCE).min(n);
+                let success = (first..last).flat_map(segment).map(put).collect();
+                let request = etcd::TxnRequest { success, ..Default::default() };
+                connection.call(&head, encode(&request)).await.context("writing segments")?;
+                if first % 100_000 < AT_ONCE {
+                    report::progress(format!("{} of {} segments", grouped(first), grouped(n)));
+                }
+            }
+        });
+    }
+    while let Some(ended) = clients.join_next().await {
+        ended.context("a client panicked")??;
+    }
+    Ok(())
+}
+
+fn put((key, value): (String, Vec<u8>)) -> etcd::RequestOp {
+    let put = etcd::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
+    etcd::RequestOp { request: Some(etcd::request_op::Request::RequestPut(put)) }
+}
+
+/// The record of a segment and those of its logs.
+fn segment(nth: u64) -> Vec<(String, Vec<u8>)> {
+    let collection = FIRST_COLLECTION + nth / SEGMENTS_OF_COLLECTION * 10;
+    let (partition, id) = (collection + 1, FIRST_SEGMENT + nth * 8);
+    let shard = nth % 4;
+    let position = |timestamp| msg::MsgPosition {
+        channel_name: format!("by-dev-rootcoord-dml_{shard}_{collection}v{shard}"),
+        msg_id: vec![7; 8].into(),
+        timestamp,
+        ..Default::default()
+    };
+    let info = data::SegmentInfo {
+        id: id.cast_signed(),
+        collection_id: collection.cast_signed(),
+        partition_id: partition.cast_signed(),
+        insert_channel: format!("by-dev-rootcoord-dml_{shard}_{collection}v{shard}"),
+        num_of_rows: ROWS,
+        state: common::SegmentState::Flushed.into(),
+        max_row_num: ROWS,
+        last_expire_time: FIRST_SEGMENT + nth,
+        start_position: Some(position(FIRST_SEGMENT + nth)),
+        dml_position: Some(position(FIRST_SEGMENT + nth)),
+        ..Default::default()
+    };
+    let at =
+        |area: &str| format!("by-dev/meta/datacoord-meta/{area}/{collection}/{partition}/{id}");
+    let mut pairs = vec![(at("s"), info.encode_to_vec())];
+    let fields = [0, 1, 100, 101].map(|field| ("binlog", field));
+    for (area, field_id) in fields.into_iter().chain([("statslog", 100)]) {
+        let log = data::Binlog {
+            entries_num: ROWS,
+            timestamp_from: FIRST_SEGMENT,
+            timestamp_to: FIRST_SEGMENT + nth,
+            log_size: 16 << 20,
+            log_id: id.cast_signed() + field_id % 7 + 1,
+            ..Default::default()
+        };
+        let logs = data::FieldBinlog { field_id, binlogs: vec![log] };
+        pairs.push((format!("{}/{field_id}", at(area)), logs.encode_to_vec()));
+    }
+    pairs
+}
