@@ -116,6 +116,20 @@ mod tests {
         .into_iter()
         .map(|path| format!("{path}: {}\n", read(path)))
         .collect();
-        expect_test::expect![[r#""#]].assert_eq(&told.concat());
+        expect_test::expect![[r#"
+            files/insert_log/1/2/3/100/7: { kind: Insert, collection: 1, partition: 2, segment: 3, field: 100, log: 7 }
+            files/stats_log/1/2/3/100/1: { kind: Stats, collection: 1, partition: 2, segment: 3, field: 100, log: 1 }
+            files/delta_log/1/2/3/7: { kind: Delta, collection: 1, partition: 2, segment: 3, field: 0, log: 7 }
+            files/index_files/9/1/2/3/HNSW_0: { build: 9, version: 1, partition: 2, segment: 3, key: "HNSW_0" }
+            files/insert_log/1/2/3/100: none
+            files/insert_log/1/2/3/100/7/8: none
+            files/insert_log/1/2/3/100/07: none
+            files/insert_log/1/2/-3/100/7: none
+            files/delta_log/1/2/3/0/7: none
+            files/index_files/9/1/2/3: none
+            files/index_files/9/1/2/3/a/b: none
+            files/other/1/2/3/7: none
+            filesystem/insert_log/1/2/3/100/7: none
+        "#]].assert_eq(&told.concat());
     }
 }

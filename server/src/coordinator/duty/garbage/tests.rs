@@ -1,9 +1,9 @@
 use expect_test::{Expect, expect};
 use prost::Message;
 use proto::etcd;
-use proto::milvus::common::{IndexState, SegmentState};
+use proto::milvus::common::{IndexState, KeyValuePair, SegmentState};
 use proto::milvus::data::{ChannelWatchInfo, ChannelWatchState, SegmentInfo};
-use proto::milvus::index::SegmentIndex;
+use proto::milvus::index::{FieldIndex, IndexInfo, SegmentIndex};
 use proto::milvus::msg::MsgPosition;
 use proto::quorate::{CompactionInput, CompactionState, CompactionTask};
 use statemachine::Views;
@@ -79,6 +79,36 @@ impl World {
         self.put(&format!("quorate/compaction/{id}"), &task.encode_to_vec());
     }
 
+    fn watch(&mut self, state: ChannelWatchState) {
+        let watch = ChannelWatchInfo { state: state.into(), ..ChannelWatchInfo::default() };
+        self.put(&format!("meta/channelwatch/7/{CHANNEL}"), &watch.encode_to_vec());
+    }
+
+    /// The vector field has an index, built over the segment.
+    fn indexed(&mut self, segment: i64) {
+        let dim = KeyValuePair { key: "dim".to_owned(), value: "8".to_owned() };
+        let info = IndexInfo {
+            collection_id: 1,
+            field_id: 101,
+            index_id: 60,
+            type_params: vec![dim],
+            ..IndexInfo::default()
+        };
+        let definition = FieldIndex { index_info: Some(info), ..FieldIndex::default() };
+        self.put("meta/field-index/1/60", &definition.encode_to_vec());
+        let build = SegmentIndex {
+            collection_id: 1,
+            partition_id: 2,
+            segment_id: segment,
+            index_id: 60,
+            build_id: 70,
+            index_version: 1,
+            state: IndexState::Finished.into(),
+            ..SegmentIndex::default()
+        };
+        self.put(&format!("meta/segment-index/1/2/{segment}/70"), &build.encode_to_vec());
+    }
+
     fn check(&self, expected: Expect) {
         let plan = plan::plan(&self.views, POLICY, SegmentId(0), 100);
         expected.assert_eq(&plan.to_string());
@@ -92,7 +122,11 @@ fn dropped_segments_go_after_the_tolerance() {
     world.dropped(2, 59);
     world.segment(3, SegmentState::Dropped, |info| info.dropped_at = 0);
     world.segment(4, SegmentState::Flushed, |_info| {});
-    world.check(expect![[r#""#]]);
+    world.check(expect![[r#"
+        remove 1: dropped 61 s ago
+        remove 3: dropped with its channel
+        2 waits for another 1 s
+    "#]]);
 }
 
 #[test]
@@ -101,21 +135,27 @@ fn a_living_channel_keeps_what_it_may_read_again() {
     world.segment(1, SegmentState::Dropped, |info| {
         info.dml_position = Some(MsgPosition { timestamp: 101, ..MsgPosition::default() });
     });
-    world.check(expect![[r#""#]]);
+    world.check(expect![[r#"
+        1 waits for its channel's checkpoint 100 to pass 101
+    "#]]);
     world.put(&format!("meta/datacoord-meta/channel-removal/{CHANNEL}"), b"removed");
-    world.check(expect![[r#""#]]);
+    world.check(expect![[r#"
+        remove 1: dropped with its channel
+    "#]]);
 }
 
 #[test]
 fn nothing_goes_while_a_node_is_told_to_watch_its_channel() {
     let mut world = World::new();
     world.dropped(1, 3600);
-    let key = format!("meta/channelwatch/7/{CHANNEL}");
-    for state in [ChannelWatchState::ToWatch, ChannelWatchState::WatchSuccess] {
-        let watch = ChannelWatchInfo { state: state.into(), ..ChannelWatchInfo::default() };
-        world.put(&key, &watch.encode_to_vec());
-        world.check(expect![[r#""#]]);
-    }
+    world.watch(ChannelWatchState::ToWatch);
+    world.check(expect![[r#"
+        1 waits for its channel to be watched
+    "#]]);
+    world.watch(ChannelWatchState::WatchSuccess);
+    world.check(expect![[r#"
+        remove 1: dropped 3600 s ago
+    "#]]);
 }
 
 #[test]
@@ -125,9 +165,20 @@ fn inputs_of_a_compaction_wait_for_its_end_and_for_the_index_of_its_result() {
     world.segment(2, SegmentState::Dropped, |info| info.compacted = true);
     world.segment(9, SegmentState::Flushed, |info| info.compaction_from = vec![1]);
     world.plan(50, 2, CompactionState::Completed);
-    world.check(expect![[r#""#]]);
+    world.check(expect![[r#"
+        1 waits for an index of its result 9
+        2 waits for the end of compaction 50
+    "#]]);
     world.plan(50, 2, CompactionState::Synced);
-    world.check(expect![[r#""#]]);
+    world.check(expect![[r#"
+        remove 2: compacted into a segment that is gone
+        1 waits for an index of its result 9
+    "#]]);
+    world.indexed(9);
+    world.check(expect![[r#"
+        remove 1: compacted into 9, which has its index
+        remove 2: compacted into a segment that is gone
+    "#]]);
 }
 
 #[test]
@@ -138,7 +189,14 @@ fn only_so_many_are_looked_at_and_the_next_look_goes_on() {
     }
     let first = plan::plan(&world.views, POLICY, SegmentId(0), 2);
     let second = plan::plan(&world.views, POLICY, first.next.expect("more"), 2);
-    expect![[r#""#]].assert_eq(&format!("{first}--\n{second}"));
+    expect![[r#"
+        remove 1: dropped 3600 s ago
+        remove 2: dropped 3600 s ago
+        more above 2
+        --
+        remove 3: dropped 3600 s ago
+    "#]]
+    .assert_eq(&format!("{first}--\n{second}"));
 }
 
 #[test]
@@ -189,5 +247,23 @@ fn what_may_still_be_named_is_no_orphan() {
     for file in ["70/1/2/5/a", "70/2/2/5/a", "70/3/2/5/a", "71/1/2/5/a", "72/1/2/5/a"] {
         tell(&format!("files/index_files/{file}"));
     }
-    expect![[r#""#]].assert_eq(&told);
+    expect![[r#"
+        files/insert_log/1/2/1/100/7: stays, segment being written
+        files/insert_log/1/2/2/100/7: stays, segment being written
+        files/insert_log/1/2/3/100/7: stays, segment being written
+        files/insert_log/1/2/4/100/7: stays, segment being written
+        files/insert_log/1/2/5/100/7: goes unless named
+        files/insert_log/1/2/6/100/7: goes unless named
+        files/insert_log/1/2/7/100/7: stays, import under way
+        files/insert_log/1/2/8/100/7: stays, compaction under way
+        files/insert_log/1/2/10/100/7: stays, segment that does not decode
+        files/insert_log/1/2/11/100/7: stays, compaction under way
+        files/delta_log/1/3/11/7: goes
+        files/index_files/70/1/2/5/a: goes
+        files/index_files/70/2/2/5/a: goes unless named
+        files/index_files/70/3/2/5/a: stays, attempt that is not on record
+        files/index_files/71/1/2/5/a: stays, index being built
+        files/index_files/72/1/2/5/a: goes
+    "#]]
+    .assert_eq(&told);
 }
