@@ -90,8 +90,4 @@ impl Coordinator {
     pub(crate) fn objects(&self) -> &objects::Objects {
         &self.objects
     }
-
-    pub(crate) fn leads(&self) -> watch::Receiver<Option<Arc<Lead>>> {
-        self.lead.subscribe()
-    }
 }

@@ -136,7 +136,7 @@ fn collection_name(views: &Views, id: CollectionId) -> String {
 }
 
 fn parse_id(text: &str) -> Result<i64, InspectError> {
-    text.parse().map_err(|_| InspectError::Invalid(format!("`{text}` is no id")))
+    text.parse().map_err(|_not_one| InspectError::Invalid(format!("`{text}` is no id")))
 }
 
 fn sheet(columns: &[&str], rows: Vec<Vec<String>>, notes: Vec<String>) -> Sheet {

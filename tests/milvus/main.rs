@@ -1,7 +1,8 @@
-//! The real Milvus 2.3.5 with its etcd replaced by three nodes.
+//! The real Milvus 2.3.5 on three nodes: with its etcd replaced, and with its DataCoord replaced.
 //!
 //! The server comes out of the PyPI wheel `milvus` 2.3.5 and runs in namespaces of its own; see
-//! `run.py` for what each scenario does and checks.
+//! `run.py` for what each scenario does and checks. On stock etcd, Milvus keeps its own DataCoord:
+//! that is how the scenarios are tried.
 
 #![allow(clippy::print_stdout, reason = "what a client said belongs to the test's output")]
 
@@ -12,19 +13,29 @@ use chaos::cluster::ClusterKind;
 use tests::clients::{milvus_python, repository, run};
 use tests::fixture::kind;
 
-/// One scenario, with what it printed.
+/// One scenario of `run.py` at its small size, with what it printed.
 fn check(scenario: &str, patience: Duration) {
     let kind = kind();
-    let name = match &kind {
-        ClusterKind::Etcd(_) => "etcd",
-        ClusterKind::Quorate(_) | ClusterKind::Ceiling(_) => "quorate",
+    let (name, coordinator) = match &kind {
+        ClusterKind::Etcd(_) => ("etcd", "stock"),
+        ClusterKind::Quorate(_) | ClusterKind::Ceiling(_) => ("quorate", "quorate"),
     };
-    let mut command = Command::new(milvus_python());
+    let mut command = python("run.py");
     command
-        .args(["-B", "tests/milvus/run.py", "--kind", name, "--scenario", scenario, "--binary"])
-        .arg(kind.binary())
-        .current_dir(repository());
-    let said = run(&mut command, "", patience);
+        .args(["--kind", name, "--coordinator", coordinator, "--size", "small"])
+        .args(["--scenario", scenario, "--binary"])
+        .arg(kind.binary());
+    succeeds(&mut command, patience);
+}
+
+fn python(script: &str) -> Command {
+    let mut command = Command::new(milvus_python());
+    command.arg("-B").arg(format!("tests/milvus/{script}")).current_dir(repository());
+    command
+}
+
+fn succeeds(command: &mut Command, patience: Duration) {
+    let said = run(command, "", patience);
     println!("{}", said.stdout);
     assert!(said.success, "{}{}", said.stdout, said.stderr);
 }
@@ -32,4 +43,24 @@ fn check(scenario: &str, patience: Duration) {
 #[test]
 fn milvus_does_not_notice_that_the_leader_was_killed() {
     check("smoke", Duration::from_secs(300));
+}
+
+#[test]
+fn the_checks_of_the_coordinator_find_what_is_broken() {
+    succeeds(&mut python("checks_test.py"), Duration::from_secs(60));
+}
+
+#[test]
+fn clients_of_milvus_are_told_what_stock_tells_them() {
+    check("coordinator", Duration::from_secs(400));
+}
+
+#[test]
+fn direct_questions_get_the_answers_of_stock() {
+    check("questions", Duration::from_secs(200));
+}
+
+#[test]
+fn no_row_is_lost_when_the_coordinator_is_killed() {
+    check("faults", Duration::from_secs(300));
 }

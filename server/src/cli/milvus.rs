@@ -319,7 +319,7 @@ async fn inspect(request: InspectRequest, args: &ReadingArgs) -> anyhow::Result<
         .into_inner();
     match args.cluster.output.output {
         OutputFormat::Json => {
-            output::show(OutputFormat::Json, &inspect::json(&sheet), |_| String::new())?
+            output::show(OutputFormat::Json, &inspect::json(&sheet), |_| String::new())?;
         }
         OutputFormat::Table => print(&sheet),
     }

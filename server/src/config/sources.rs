@@ -136,7 +136,10 @@ fn take_section(
             }
             toml::Value::Boolean(truth) => truth.to_string(),
             toml::Value::Float(number) => number.to_string(),
-            other => text_of(other)
+            other @ (toml::Value::String(_)
+            | toml::Value::Integer(_)
+            | toml::Value::Datetime(_)
+            | toml::Value::Array(_)) => text_of(other)
                 .map_err(|found| ConfigError::Milvus(format!("{origin}: {key} is {found}")))?,
         };
         values.insert(key, Value { text, origin: origin.to_owned() });

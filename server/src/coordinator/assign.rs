@@ -23,7 +23,7 @@ use super::lead::Lead;
 use super::tso;
 use crate::tasks;
 
-pub(crate) use capacity::{CapacityError, row_bytes, rows_of};
+pub(crate) use capacity::{row_bytes, rows_of};
 pub(crate) use lot::Closed;
 use lot::{Lot, Need};
 

@@ -10,7 +10,6 @@ use statemachine::coordinator::Refusal;
 /// Milvus's codes that we answer with (pkg/util/merr/errors.go).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
-    NotReady,
     ServiceUnavailable,
     Internal,
     CollectionNotFound,
@@ -23,7 +22,6 @@ pub(crate) enum Code {
     NodeLack,
     InvalidParameter,
     MetricNotFound,
-    ImportFailed,
     /// Everything else.
     Unexpected,
 }
@@ -31,7 +29,6 @@ pub(crate) enum Code {
 impl Code {
     pub(crate) fn number(self) -> i32 {
         match self {
-            Code::NotReady => 1,
             Code::ServiceUnavailable => 2,
             Code::Internal => 5,
             Code::CollectionNotFound => 100,
@@ -44,14 +41,12 @@ impl Code {
             Code::NodeLack => 903,
             Code::InvalidParameter => 1100,
             Code::MetricNotFound => 1200,
-            Code::ImportFailed => 2100,
             Code::Unexpected => 65535,
         }
     }
 
     fn legacy(self) -> common::ErrorCode {
         match self {
-            Code::NotReady => common::ErrorCode::NotReadyServe,
             Code::CollectionNotFound => common::ErrorCode::CollectionNotExists,
             Code::SegmentNotFound => common::ErrorCode::SegmentNotFound,
             Code::IndexNotFound => common::ErrorCode::IndexNotExist,
@@ -64,13 +59,12 @@ impl Code {
             | Code::DatabaseNotFound
             | Code::NodeLack
             | Code::MetricNotFound
-            | Code::ImportFailed
             | Code::Unexpected => common::ErrorCode::UnexpectedError,
         }
     }
 
     fn is_retriable(self) -> bool {
-        matches!(self, Code::NotReady | Code::ServiceUnavailable)
+        self == Code::ServiceUnavailable
     }
 }
 
@@ -139,14 +133,17 @@ impl From<ReadError> for Failure {
 
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Failure {
-        match rejection {
-            Rejection::Coordinator(refusal) => refusal.into(),
-            // Another leader is at work; or the fate of the command is unknown.
-            Rejection::StaleFence { .. } | Rejection::StaleRequest | Rejection::OutcomeTooLarge => {
-                Failure::NotLeader
-            }
-            other => Failure::refused(Code::Unexpected, other.to_string()),
+        // Another leader is at work; or the fate of the command is unknown.
+        if matches!(
+            rejection,
+            Rejection::StaleFence { .. } | Rejection::StaleRequest | Rejection::OutcomeTooLarge
+        ) {
+            return Failure::NotLeader;
         }
+        if let Rejection::Coordinator(refusal) = rejection {
+            return refusal.into();
+        }
+        Failure::refused(Code::Unexpected, rejection.to_string())
     }
 }
 

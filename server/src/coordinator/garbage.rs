@@ -103,13 +103,4 @@ impl GarbageLog {
         inner.total.merge(&report);
         inner.last = Some(report);
     }
-
-    pub(crate) fn total(&self) -> GarbageReport {
-        self.inner.lock().total.clone()
-    }
-
-    /// The newest pass that ended.
-    pub(crate) fn last(&self) -> Option<GarbageReport> {
-        self.inner.lock().last.clone()
-    }
 }

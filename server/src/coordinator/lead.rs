@@ -82,13 +82,12 @@ impl Lead {
         };
         let deadline = Instant::now() + ROUND_TIMEOUT;
         let committed = self.node().propose_fenced(&self.tenure, command, deadline).await?;
-        match committed.outcome? {
-            Response::Coordinator(outcome) => Ok(outcome),
-            other => {
-                tracing::error!(?other, "outcome of another command");
-                Err(Failure::Unavailable("outcome of another command".to_owned()))
-            }
-        }
+        let outcome = committed.outcome?;
+        let Response::Coordinator(done) = outcome else {
+            tracing::error!(?outcome, "outcome of another command");
+            return Err(Failure::Unavailable("outcome of another command".to_owned()));
+        };
+        Ok(done)
     }
 
     pub(crate) async fn propose_segment(

@@ -1,7 +1,7 @@
 //! Whole records, read from the store: what the views leave out. Paths of logs are filled in.
 
 use prost::Message;
-use proto::milvus::{data, index, msg};
+use proto::milvus::{data, index};
 use proto::quorate::SegmentRef;
 use raft::{Pinned, View};
 use statemachine::coordinator::keys::{Keys, LogKind};
@@ -136,15 +136,6 @@ pub(crate) fn segment_index(
     build: i64,
 ) -> Result<Option<index::SegmentIndex>, Failure> {
     record(view, |keys| keys.segment_index(of, build))
-}
-
-/// How far a channel is consumed and written.
-///
-/// # Errors
-/// The store cannot be read, or the record is no record.
-pub(crate) fn checkpoint(view: &View, channel: &str) -> Result<Option<msg::MsgPosition>, Failure> {
-    let position: Option<msg::MsgPosition> = record(view, |keys| keys.checkpoint(channel))?;
-    Ok(position.map(|position| msg::MsgPosition { channel_name: channel.to_owned(), ..position }))
 }
 
 /// Any one record.

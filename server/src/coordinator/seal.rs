@@ -25,8 +25,6 @@ pub(crate) enum SealReason {
     Lifetime,
     Idle,
     LogFiles,
-    ChannelPressure,
-    TooFewDataNodes,
     PartitionDropped,
 }
 
@@ -39,8 +37,6 @@ impl fmt::Display for SealReason {
             SealReason::Lifetime => "lifetime",
             SealReason::Idle => "idle",
             SealReason::LogFiles => "log files",
-            SealReason::ChannelPressure => "channel pressure",
-            SealReason::TooFewDataNodes => "too few data nodes",
             SealReason::PartitionDropped => "partition dropped",
         })
     }

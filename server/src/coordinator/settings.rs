@@ -57,8 +57,6 @@ pub(crate) struct CoordinatorSettings {
     pub(crate) max_binlog_files: u32,
     /// Ours: part of a segment that assignment leaves free, 0.1 by default.
     pub(crate) segment_reserve: f64,
-    /// Ours: Growing segments of a channel above which the fullest is sealed.
-    pub(crate) channel_growing_segments_max: usize,
     pub(crate) import_task_expiration: Duration,
 
     pub(crate) watch_timeout: Duration,
@@ -128,7 +126,6 @@ impl Default for CoordinatorSettings {
             min_size_from_idle_mb: 16,
             max_binlog_files: 32,
             segment_reserve: 0.1,
-            channel_growing_segments_max: 0,
             import_task_expiration: s(900),
             watch_timeout: s(300),
             balance_silent: s(300),

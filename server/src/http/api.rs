@@ -135,10 +135,9 @@ async fn compact(
         Ok(lead) => lead,
         Err(response) => return *response,
     };
-    let collection = match &request.collection {
-        Value::String(name) => name.clone(),
-        other => other.to_string(),
-    };
+    // An id, or a name as text.
+    let named = request.collection.as_str().map(str::to_owned);
+    let collection = named.unwrap_or_else(|| request.collection.to_string());
     done(act::compact(&lead, &collection).await)
 }
 

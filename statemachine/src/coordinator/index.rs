@@ -43,7 +43,7 @@ pub(crate) fn segment_of(build: BuildRef) -> SegmentRef {
 /// # Errors
 /// Refused where the command names none.
 fn named(build: Option<BuildRef>) -> Result<BuildRef, Refusal> {
-    build.ok_or_else(|| Refusal::UnknownBuild { build: 0 })
+    build.ok_or(Refusal::UnknownBuild { build: 0 })
 }
 
 /// The record of a definition, deleted ones included.

@@ -28,7 +28,7 @@ impl Stop {
     pub(crate) fn into_refusal(self) -> Result<Refusal, Stop> {
         match self {
             Stop::Rejected(Rejection::Coordinator(refusal)) => Ok(refusal),
-            other => Err(other),
+            other @ (Stop::Rejected(_) | Stop::Failed(_)) => Err(other),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use proto::milvus::common::MsgType;
 use proto::milvus::data::data_node_client::DataNodeClient;
 use proto::milvus::{data, milvus};
-use statemachine::view::ServerId;
 
 use super::call::{addressed, base, call};
 use super::dial::{Calls, MESSAGE_BYTES_MAX};
@@ -27,10 +26,6 @@ impl DataNode {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         DataNode { wire, client }
-    }
-
-    pub(crate) fn server(&self) -> ServerId {
-        self.wire.server()
     }
 
     /// Tells it to flush sealed segments. One that its channel's flow graph does not know makes

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use proto::milvus::index::index_node_client::IndexNodeClient;
 use proto::milvus::{index, milvus};
-use statemachine::view::ServerId;
 
 use super::call::call;
 use super::dial::{Calls, MESSAGE_BYTES_MAX};
@@ -23,10 +22,6 @@ impl IndexNode {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         IndexNode { wire, client }
-    }
-
-    pub(crate) fn server(&self) -> ServerId {
-        self.wire.server()
     }
 
     /// How many jobs it has and could take.

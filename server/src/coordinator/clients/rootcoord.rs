@@ -63,21 +63,4 @@ impl RootCoord {
         };
         call(&self.wire, WITHIN, request, |r| self.client.describe_collection_internal(r)).await
     }
-
-    /// Ids of the partitions of a collection.
-    pub(crate) async fn show_partitions(&mut self, collection: i64) -> Result<Vec<i64>, CallError> {
-        let request = milvus::ShowPartitionsRequest {
-            base: base(&self.wire, MsgType::ShowPartitions),
-            collection_id: collection,
-            ..Default::default()
-        };
-        let answer: milvus::ShowPartitionsResponse =
-            call(&self.wire, WITHIN, request, |r| self.client.show_partitions_internal(r)).await?;
-        Ok(answer.partition_i_ds)
-    }
-
-    pub(crate) async fn component_states(&mut self) -> Result<milvus::ComponentStates, CallError> {
-        let request = milvus::GetComponentStatesRequest {};
-        call(&self.wire, WITHIN, request, |r| self.client.get_component_states(r)).await
-    }
 }

@@ -18,9 +18,10 @@ use crate::coordinator::{Failure, Lead};
 
 /// Ends a plan, and says so.
 async fn end(lead: &Lead, plan: i64, state: CompactionState, reason: &str) -> Result<(), Failure> {
-    match state {
-        CompactionState::Synced => tracing::info!(plan, reason, "compaction finished"),
-        _ => tracing::warn!(plan, reason, state = state.as_str_name(), "compaction ended"),
+    if state == CompactionState::Synced {
+        tracing::info!(plan, reason, "compaction finished");
+    } else {
+        tracing::warn!(plan, reason, state = state.as_str_name(), "compaction ended");
     }
     let end =
         EndCompaction { plan, state: state.into(), reason: reason.to_owned(), overdue: false };

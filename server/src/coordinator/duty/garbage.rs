@@ -25,7 +25,6 @@ use statemachine::view::Area;
 use tokio::time::Instant;
 
 use crate::coordinator::driver::Duty;
-use crate::coordinator::garbage::GarbageReport;
 use crate::coordinator::settings::CoordinatorSettings;
 use crate::coordinator::{Failure, Lead};
 use run::{Mode, Run};
@@ -86,15 +85,4 @@ impl Duty for Garbage {
 fn next(interval: Duration, outcome: &Result<(), Failure>) -> Instant {
     let wait = if outcome.is_ok() { interval } else { interval.min(RETRY) };
     Instant::now() + wait
-}
-
-/// What a pass would remove now. Nothing is removed.
-///
-/// # Errors
-/// The leadership or the object store is gone.
-pub(crate) async fn preview(lead: &Arc<Lead>) -> Result<GarbageReport, Failure> {
-    let mut run = Run::new(lead, Mode::DryRun);
-    sweep::sweep(&mut run).await?;
-    scan::scan(&mut run).await?;
-    Ok(run.into_report())
 }

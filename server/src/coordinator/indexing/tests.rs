@@ -2,13 +2,13 @@ use std::fmt::Write;
 
 use expect_test::{Expect, expect};
 use prost::Message;
+use proto::etcd;
 use proto::milvus::common::{IndexState, KeyValuePair, SegmentState};
 use proto::milvus::data::SegmentInfo;
 use proto::milvus::index::{FieldIndex, IndexInfo, SegmentIndex};
 use proto::milvus::schema::{DataType, FieldSchema};
 use proto::quorate::SegmentRef;
-use proto::{etcd, milvus};
-use statemachine::coordinator::keys::{Keys, LogKind};
+use statemachine::coordinator::keys::Keys;
 use statemachine::view::{CollectionId, FieldId, IndexId, SegmentId, Views};
 
 use super::*;
@@ -145,11 +145,6 @@ impl Shelf {
             ..SegmentIndex::default()
         };
         self.put(Shelf::keys().segment_index(of(segment), id), record.encode_to_vec());
-    }
-
-    pub(crate) fn logs(&mut self, segment: i64, field: i64, logs: &milvus::data::FieldBinlog) {
-        let key = Shelf::keys().log(LogKind::Insert, of(segment), field);
-        self.put(key, logs.encode_to_vec());
     }
 }
 

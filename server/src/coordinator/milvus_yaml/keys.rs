@@ -106,7 +106,6 @@ keys! {
     "dataCoord.segment.compactableProportion" => settings.compactable_proportion = share;
     "dataCoord.segment.expansionRate" => settings.expansion_rate = factor;
     "dataCoord.segment.reserve" => settings.segment_reserve = share;
-    "dataCoord.segment.channelGrowingMax" => settings.channel_growing_segments_max = size;
     "dataCoord.enableCompaction" => settings.enable_compaction = truth;
     "dataCoord.compaction.enableAutoCompaction" => settings.enable_auto_compaction = truth;
     "dataCoord.compaction.indexBasedCompaction" => settings.index_based_compaction = truth;
@@ -281,7 +280,7 @@ fn some_path(text: &str) -> Result<Option<String>, String> {
 }
 
 fn number(text: &str) -> Result<i64, String> {
-    text.parse().map_err(|_| "a whole number is expected".to_owned())
+    text.parse().map_err(|_not_one| "a whole number is expected".to_owned())
 }
 
 fn positive(text: &str) -> Result<i64, String> {
@@ -292,15 +291,15 @@ fn positive(text: &str) -> Result<i64, String> {
 }
 
 fn count(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| "a whole number from 0 on is expected".to_owned())
+    text.parse().map_err(|_not_one| "a whole number from 0 on is expected".to_owned())
 }
 
 fn size(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| "a whole number from 0 on is expected".to_owned())
+    text.parse().map_err(|_not_one| "a whole number from 0 on is expected".to_owned())
 }
 
 fn port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| "a port from 1 to 65535 is expected".to_owned())
+    text.parse().map_err(|_not_one| "a port from 1 to 65535 is expected".to_owned())
 }
 
 fn factor(text: &str) -> Result<f64, String> {
@@ -318,13 +317,13 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = factor(text).map_err(|_| "a number of seconds is expected".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "too many seconds".to_owned())
+    let seconds = factor(text).map_err(|_not_one| "a number of seconds is expected".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_not_one| "too many seconds".to_owned())
 }
 
 fn milliseconds(text: &str) -> Result<Duration, String> {
-    let ms = factor(text).map_err(|_| "a number of milliseconds is expected".to_owned())?;
-    Duration::try_from_secs_f64(ms / 1000.0).map_err(|_| "too many milliseconds".to_owned())
+    let ms = factor(text).map_err(|_not_one| "a number of milliseconds is expected".to_owned())?;
+    Duration::try_from_secs_f64(ms / 1000.0).map_err(|_not_one| "too many milliseconds".to_owned())
 }
 
 /// Seconds; below zero rows live for ever.

@@ -46,6 +46,7 @@ pub(super) fn component_name(coordinator: &Coordinator) -> String {
 }
 
 /// Nobody reads that channel any more; the name is still asked for by old tools.
+#[allow(clippy::unused_async, reason = "called like its neighbours")]
 pub(super) async fn get_time_tick_channel(
     lead: &Arc<Lead>,
     _request: internal::GetTimeTickChannelRequest,
@@ -54,6 +55,7 @@ pub(super) async fn get_time_tick_channel(
 }
 
 /// There is none since 2.2; stock says it with the code of a missing channel.
+#[allow(clippy::unused_async, reason = "called like its neighbours")]
 pub(super) async fn get_statistics_channel(
     _lead: &Arc<Lead>,
     _request: internal::GetStatisticsChannelRequest,
@@ -61,6 +63,7 @@ pub(super) async fn get_statistics_channel(
     Err(Failure::refused(Code::ChannelNotFound, "no statistics channel[channel=no statistics]"))
 }
 
+#[allow(clippy::unused_async, reason = "called like its neighbours")]
 pub(super) async fn get_segment_info_channel(
     lead: &Arc<Lead>,
     _request: data::GetSegmentInfoChannelRequest,
@@ -74,6 +77,7 @@ fn channel_name(lead: &Lead, name: &str) -> milvus::StringResponse {
 }
 
 /// The settings whose keys contain the pattern, as Milvus spells keys there: lower case.
+#[allow(clippy::unused_async, reason = "called like its neighbours")]
 pub(super) async fn show_configurations(
     lead: &Arc<Lead>,
     request: internal::ShowConfigurationsRequest,

@@ -517,7 +517,9 @@ fn which_ends_exist() {
             let mut stage = match from {
                 Queued => Stage::planned(),
                 Completed | Synced => Stage::completed(),
-                _ => Stage::sent(),
+                CompactionState::Unspecified | Executing | Failed | TimedOut | Cancelled => {
+                    Stage::sent()
+                }
             };
             if !matches!(from, Queued | Executing | Completed) {
                 stage.told(end(1, from));

@@ -45,7 +45,7 @@ fn a_pause_never_shortens_an_earlier_one_and_ends_when_it_is_told() {
     let mut machine = on();
     let mut told = String::new();
     let resume = Kind::Resume(quorate::ResumeGarbage {});
-    for kind in [pause(0), pause(5000), pause(1000), pause(9000), resume.clone(), resume] {
+    for kind in [pause(0), pause(5000), pause(1000), pause(9000), resume, resume] {
         writeln!(told, "{}", garbage(&mut machine, kind)).expect("a string grows");
     }
     expect![[r#"

@@ -611,7 +611,7 @@ mod tests {
 
     fn logs(size: i64) -> data::FieldBinlog {
         let log = data::Binlog { log_size: size, ..Default::default() };
-        data::FieldBinlog { field_id: 100, binlogs: vec![log], ..Default::default() }
+        data::FieldBinlog { field_id: 100, binlogs: vec![log] }
     }
 
     fn info(of: SegmentRef, state: SegmentState, rows: i64) -> data::SegmentInfo {

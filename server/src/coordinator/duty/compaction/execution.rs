@@ -244,9 +244,11 @@ impl Execution {
                     if !self.taken.contains(plan) && since.elapsed() < patience {
                         continue;
                     }
-                    let state = match task.state() {
-                        CompactionState::TimedOut => CompactionState::TimedOut,
-                        _ => CompactionState::Failed,
+                    let is_overdue = task.state() == CompactionState::TimedOut;
+                    let state = if is_overdue {
+                        CompactionState::TimedOut
+                    } else {
+                        CompactionState::Failed
                     };
                     end(lead, *plan, state, "its data node does not know it").await?;
                 }
