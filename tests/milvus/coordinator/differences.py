@@ -39,6 +39,10 @@ ANSWERS = {
     "AssignSegmentID of an unknown collection":
         'segIDAssignments { channel_name: "by-dev-rootcoord-dml_9_404v0" collectionID: 404'
         " partitionID: #3 status { error_code: CollectionNotExists code: 100 } } status { }",
+    # Stock sets the legacy field alone; every failure of ours sets both.
+    "GcControl without a command": "error_code: UnexpectedError code: 65535",
+    "GcControl pause without a duration": "error_code: UnexpectedError code: 65535",
+    "GcControl pause for no number": "error_code: UnexpectedError code: 65535",
 }
 
 

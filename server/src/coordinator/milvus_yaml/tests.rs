@@ -75,11 +75,9 @@ fn what_has_no_meaning_here_is_told_and_other_components_are_not() {
         dataCoord.port = 13333: no meaning here: the address of the DataCoord that stands by in Milvus; ours is --listen-coordinator
         etcd.endpoints = 127.0.0.1:2379: no meaning here: this process is that service: name our client addresses there
         etcd.metaSubPath = meta: no meaning here: as it is here
+        minio.secretAccessKey = (hidden): taken
     "#]]
     .assert_eq(&told);
-    assert!(
-        lines.iter().any(|line| line.key == "minio.secretAccessKey" && line.value == "(hidden)")
-    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod saved;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use proto::milvus::common::SegmentState;
 use proto::milvus::{common, data};
 use proto::quorate::segment_command::Kind;
 use proto::quorate::{ChannelCheckpoint, DropChannel, NoteRows, SaveCheckpoints, SegmentRef};
@@ -216,29 +217,42 @@ pub(super) async fn update_segment_statistics(
     Ok(success())
 }
 
-/// A tool of stock that moves segments past the rules of their lifecycle.
+/// A tool of stock that moves segments past the rules of their lifecycle. Ours stay as they are.
 pub(super) async fn set_segment_state(
     lead: &Arc<Lead>,
     request: data::SetSegmentStateRequest,
 ) -> Result<data::SetSegmentStateResponse, Failure> {
-    lead.view().await?;
+    let view = lead.view().await?;
+    let id = SegmentId(request.segment_id);
+    let is_known = view.read(|state| state.views().segments().get(id).is_some());
+    // What is not there is as good as dropped.
+    if !is_known && request.new_state == i32::from(SegmentState::Dropped) {
+        return Ok(data::SetSegmentStateResponse::default());
+    }
     Err(Failure::refused(
-        Code::InvalidParameter,
+        Code::Unexpected,
         format!(
-            "segment {} stays as it is: states follow from what happens to a segment; open raw \
-             writes with `quorate settings` to repair a record",
-            request.segment_id
+            "segment {id} stays as it is: states follow from what happens to a segment; open raw \
+             writes to repair a record"
         ),
     ))
 }
 
+/// No component of Milvus drops segments so. Those that are not known are passed over.
 pub(super) async fn mark_segments_dropped(
     lead: &Arc<Lead>,
     request: data::MarkSegmentsDroppedRequest,
 ) -> Result<common::Status, Failure> {
-    lead.view().await?;
-    Err(Failure::refused(
-        Code::InvalidParameter,
-        format!("segments {:?} stay: no component of Milvus drops them so", request.segment_ids),
-    ))
+    let view = lead.view().await?;
+    let known = view.read(|state| {
+        let segments = state.views().segments();
+        request.segment_ids.into_iter().find(|id| segments.healthy(SegmentId(*id)).is_some())
+    });
+    match known {
+        None => Ok(success()),
+        Some(segment) => Err(Failure::refused(
+            Code::InvalidParameter,
+            format!("segment {segment} stays: segments are dropped by what happens to them"),
+        )),
+    }
 }

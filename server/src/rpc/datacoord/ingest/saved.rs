@@ -118,7 +118,7 @@ fn log_id(segment: i64, kind: LogKind, path: &str) -> Result<i64, Failure> {
     match id {
         Some(id) if named == Some(segment.to_string().as_str()) => Ok(id),
         Some(_) | None => Err(Failure::refused(
-            Code::InvalidParameter,
+            Code::Unexpected,
             format!("log path {path} is none of segment {segment}"),
         )),
     }
