@@ -8,13 +8,17 @@ mod plan;
 mod rates;
 mod seen;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use proto::milvus::common::KeyDataPair;
 use proto::quorate::channel_command::Kind;
-use proto::quorate::{AdoptChannels, ChannelMove, DrainNode, MoveChannels};
+use proto::quorate::{AdoptChannels, ChannelMove, CollectionStart, DrainNode, MoveChannels};
+use statemachine::State;
 use statemachine::coordinator::Refusal;
-use statemachine::view::Area;
+use statemachine::view::{Area, CollectionId, Name};
 use tokio::time::Instant;
 
 use crate::coordinator::driver::Duty;
@@ -71,8 +75,9 @@ async fn carry_out(lead: &Lead, plan: Plan) -> Result<(), Failure> {
         tracing::info!(node = node.0, "data node that was to be empty is gone");
     }
     if !plan.adopt.is_empty() {
+        let starts = lead.local().read(|state| starts_of(state, &plan.adopt));
         let channels = plan.adopt.iter().map(ToString::to_string).collect();
-        let adopt = Kind::Adopt(AdoptChannels { channels });
+        let adopt = Kind::Adopt(AdoptChannels { channels, starts });
         report(&lead.propose_channel(adopt).await?);
     }
     for some in plan.steps.chunks(MOVES_MAX) {
@@ -84,6 +89,29 @@ async fn carry_out(lead: &Lead, plan: Plan) -> Result<(), Failure> {
         report(&outcome);
     }
     Ok(())
+}
+
+/// Where the collections of these channels begin; those that are not known are left out.
+fn starts_of(state: &State, channels: &BTreeSet<Name>) -> Vec<CollectionStart> {
+    let views = state.views();
+    let watched = views.channels().rows().decoded();
+    let collections: BTreeSet<CollectionId> = watched
+        .filter(|((_, channel), _)| channels.contains(channel))
+        .map(|(_, watch)| watch.collection)
+        .collect();
+    let start = |id: CollectionId| {
+        let (_, collection) = views.catalog().collection(id)?;
+        let position = |(key, data): &(Name, _)| KeyDataPair {
+            key: key.to_string(),
+            data: Bytes::clone(data),
+        };
+        Some(CollectionStart {
+            collection: id.0,
+            create_ts: collection.created,
+            start_positions: collection.start_positions.iter().map(position).collect(),
+        })
+    };
+    collections.into_iter().filter_map(start).collect()
 }
 
 /// The next round sees why; it is told because it may take long.

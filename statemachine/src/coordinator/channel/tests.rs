@@ -11,8 +11,8 @@ use proto::quorate::channel_command::Kind;
 use proto::quorate::channel_move::Step;
 use proto::quorate::coordinator_command::Area;
 use proto::quorate::{
-    AdoptChannels, ChannelMove, ChannelRecord, CompactionState, CompactionTask, DrainNode,
-    MoveChannels, NewChannel, ReleaseReason, SetRole, WatchChannels,
+    AdoptChannels, ChannelMove, ChannelRecord, CollectionStart, CompactionState, CompactionTask,
+    DrainNode, MoveChannels, NewChannel, ReleaseReason, SetRole, WatchChannels,
 };
 use proto::{etcd, quorate};
 
@@ -530,13 +530,22 @@ fn keys_that_a_stock_coordinator_left_are_taken_over_once() {
     }
     let adopt = |names: &[&str]| {
         let channels = names.iter().map(|name| (*name).to_owned()).collect();
-        channel(Kind::Adopt(AdoptChannels { channels }))
+        let start = |collection, create_ts| CollectionStart {
+            collection,
+            create_ts,
+            start_positions: vec![KeyDataPair { key: "dml_0".to_owned(), data: "start".into() }],
+        };
+        let starts = vec![start(2, 22), start(1, 11)];
+        channel(Kind::Adopt(AdoptChannels { channels, starts }))
     };
     // Whoever creates the collection again does not take it away from its node.
     story.run(watch(9));
     story.run(adopt(&[CHANNEL, "x"]));
     story.run(adopt(&[CHANNEL]));
     story.show();
+    let value = story.value(&format!("quorate/channel/{CHANNEL}")).expect("a record");
+    let record = ChannelRecord::decode(value).expect("a record");
+    assert_eq!((record.create_ts, record.start_positions.len()), (11, 1));
     let delete = |story: &Story, node: i64, epoch: u64| {
         channel(Kind::Move(MoveChannels {
             moves: vec![ChannelMove {

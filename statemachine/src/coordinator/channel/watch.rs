@@ -1,9 +1,8 @@
 //! New channels, and those that a stock coordinator left.
 
 use bytes::Bytes;
-use proto::milvus::common::KeyDataPair;
 use proto::milvus::data::{ChannelWatchInfo, ChannelWatchState};
-use proto::quorate::{AdoptChannels, ChannelRecord, WatchChannels};
+use proto::quorate::{AdoptChannels, ChannelRecord, CollectionStart, WatchChannels};
 
 use super::watch_info::{PendingSegments, put_command};
 use super::{NOT_REMOVED, settle};
@@ -11,7 +10,7 @@ use crate::coordinator::Refusal;
 use crate::coordinator::keys::is_name;
 use crate::coordinator::records::{Outcomes, Records};
 use crate::state::draft::Stop;
-use crate::view::{CollectionId, ServerId};
+use crate::view::ServerId;
 
 pub(super) fn watch(
     records: &mut Records<'_, '_>,
@@ -64,14 +63,18 @@ pub(super) fn adopt(
 ) -> Result<Outcomes, Stop> {
     let mut outcomes = Outcomes::default();
     for channel in &command.channels {
-        let adopted = adopt_one(records, channel);
+        let adopted = adopt_one(records, channel, &command.starts);
         settle(&mut outcomes, channel, adopted)?;
     }
     Ok(outcomes)
 }
 
 /// A channel whose owner is on record and has its key stays as it is.
-fn adopt_one(records: &mut Records<'_, '_>, channel: &str) -> Result<(), Stop> {
+fn adopt_one(
+    records: &mut Records<'_, '_>,
+    channel: &str,
+    starts: &[CollectionStart],
+) -> Result<(), Stop> {
     let known: Option<ChannelRecord> = records.get(&records.keys().channel(channel))?;
     if let Some(known) = &known
         && records.exists(&records.keys().channel_watch(known.node, channel))
@@ -84,28 +87,18 @@ fn adopt_one(records: &mut Records<'_, '_>, channel: &str) -> Result<(), Stop> {
     let key = records.keys().channel_watch(node, channel);
     let info: ChannelWatchInfo = records.get(&key)?.unwrap_or_default();
     let collection = info.vchan.as_ref().map_or(0, |vchan| vchan.collection_id);
-    let (create_ts, start_positions) = beginning(records, collection);
+    let start = starts.iter().find(|start| start.collection == collection).cloned();
+    let start = start.unwrap_or_default();
     let record = ChannelRecord {
         collection,
         node,
         epoch: known.map_or(0, |known| known.epoch) + 1,
-        start_positions,
-        create_ts,
+        start_positions: start.start_positions,
+        create_ts: start.create_ts,
         schema: info.schema,
     };
     records.put(records.keys().channel(channel), &record);
     Ok(())
-}
-
-/// Where a collection begins, as RootCoord recorded it.
-fn beginning(records: &Records<'_, '_>, collection: i64) -> (u64, Vec<KeyDataPair>) {
-    let catalog = records.committed().views().catalog();
-    let Some((_, found)) = catalog.collection(CollectionId(collection)) else {
-        return (0, Vec::new());
-    };
-    let pairs = found.start_positions.iter();
-    let pairs = pairs.map(|(key, data)| KeyDataPair { key: key.to_string(), data: data.clone() });
-    (found.created, pairs.collect())
 }
 
 /// Nodes with a `channelwatch` key of a channel, as the command sees them.

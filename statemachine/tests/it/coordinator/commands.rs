@@ -15,12 +15,12 @@ use proto::quorate::command::Kind;
 use proto::quorate::coordinator_command::Area;
 use proto::quorate::{
     AddBuilds, AdoptChannels, AdoptSegments, BuildRef, BuildResult, ChannelCheckpoint, ChannelMove,
-    CompactionInput, CompactionTask, CompleteCompaction, ControlCompaction, CoordinatorCommand,
-    CreateIndex, DrainNode, DropChannel, DropIndexes, DropSegments, EndCompaction, FinishBuild,
-    FinishImport, ForgetCompactions, MoveChannels, NewBuild, NewChannel, NewSegment, NoteRows,
-    OpenWindows, PlanCompactions, RemoveBuilds, RemoveIndexes, RemoveSegments, RetryBuild,
-    SaveBinlogs, SaveCheckpoints, Seal, SealSegments, SegmentRef, SendCompaction, SetRole,
-    StartBuild, StartPosition, WatchChannels, Window,
+    CollectionStart, CompactionInput, CompactionTask, CompleteCompaction, ControlCompaction,
+    CoordinatorCommand, CreateIndex, DrainNode, DropChannel, DropIndexes, DropSegments,
+    EndCompaction, FinishBuild, FinishImport, ForgetCompactions, MoveChannels, NewBuild,
+    NewChannel, NewSegment, NoteRows, OpenWindows, PlanCompactions, RemoveBuilds, RemoveIndexes,
+    RemoveSegments, RetryBuild, SaveBinlogs, SaveCheckpoints, Seal, SealSegments, SegmentRef,
+    SendCompaction, SetRole, StartBuild, StartPosition, WatchChannels, Window,
 };
 use proto::quorate::{channel_command, compaction_command, index_command, segment_command};
 use proto::{etcd, quorate};
@@ -263,14 +263,22 @@ fn moves() -> impl Strategy<Value = MoveChannels> {
     prop::collection::vec(one, 1..3).prop_map(|moves| MoveChannels { moves })
 }
 
+fn start() -> impl Strategy<Value = CollectionStart> {
+    (1i64..4, 0u64..9).prop_map(|(collection, create_ts)| CollectionStart {
+        collection,
+        create_ts,
+        start_positions: Vec::new(),
+    })
+}
+
 fn channel_command() -> impl Strategy<Value = channel_command::Kind> {
     use channel_command::Kind;
     prop_oneof![
         6 => watch().prop_map(Kind::Watch),
         6 => moves().prop_map(Kind::Move),
         1 => (node(), any::<bool>()).prop_map(|(node, on)| Kind::Drain(DrainNode { node, on })),
-        2 => prop::collection::vec(channel(), 1..3)
-            .prop_map(|channels| Kind::Adopt(AdoptChannels { channels })),
+        2 => (prop::collection::vec(channel(), 1..3), prop::collection::vec(start(), 0..3))
+            .prop_map(|(channels, starts)| Kind::Adopt(AdoptChannels { channels, starts })),
         1 => (weighted(0.8), weighted(0.8))
             .prop_map(|(on, raw_writes)| Kind::SetRole(SetRole { on, raw_writes })),
     ]

@@ -352,6 +352,7 @@ fn end() -> Vec<(&'static str, Vec<Kind>)> {
             "adopt-channels",
             vec![channel(channel_command::Kind::Adopt(AdoptChannels {
                 channels: vec![CHANNEL.to_owned()],
+                starts: Vec::new(),
             }))],
         ),
         ("drop-channel", vec![segment(Segment::DropChannel(drop_channel))]),
