@@ -6,6 +6,7 @@
 
 pub(crate) mod assign;
 pub(crate) mod clients;
+pub(crate) mod connections;
 pub(crate) mod counts;
 pub(crate) mod data_nodes;
 pub(crate) mod failure;
@@ -46,6 +47,7 @@ pub(crate) struct Coordinator {
     pub(crate) settings: Arc<CoordinatorSettings>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) clients: clients::Clients,
+    pub(crate) connections: connections::Connections,
     pub(crate) counts: counts::Counts,
     objects: objects::Objects,
     pub(crate) garbage: garbage::GarbageLog,
@@ -68,6 +70,7 @@ impl Coordinator {
             settings,
             leases,
             clients,
+            connections: connections::Connections::default(),
             counts: counts::Counts::default(),
             objects,
             garbage: garbage::GarbageLog::default(),
@@ -84,6 +87,12 @@ impl Coordinator {
     /// again.
     pub(crate) fn lead(&self) -> Result<Arc<Lead>, Failure> {
         self.lead.borrow().clone().ok_or(Failure::NotLeader)
+    }
+
+    /// This node does not lead any more.
+    fn let_go(&self) {
+        self.lead.send_replace(None);
+        self.connections.cut();
     }
 
     /// Milvus's object files.

@@ -50,7 +50,7 @@ pub(super) fn spawn(coordinator: Arc<Coordinator>, stop: CancellationToken) {
                     () = tenure.cancel.cancelled() => {}
                     () = stop.cancelled() => {}
                 }
-                coordinator.lead.send_replace(None);
+                coordinator.let_go();
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -78,7 +78,7 @@ async fn reign(coordinator: &Arc<Coordinator>, tenure: &Tenure) {
         // Last: whoever finds the session must be served.
         presence::hold_sessions(&lead).await;
         tracing::warn!("the coordinator's role was switched off");
-        coordinator.lead.send_replace(None);
+        coordinator.let_go();
     }
 }
 

@@ -68,7 +68,14 @@ impl Lead {
     /// Unavailable: the leadership cannot be confirmed.
     pub(crate) async fn view(&self) -> Result<View, Failure> {
         let deadline = Instant::now() + ROUND_TIMEOUT;
-        Ok(self.node().view(Consistency::Linearizable, deadline).await?)
+        match self.node().view(Consistency::Linearizable, deadline).await {
+            Ok(view) => Ok(view),
+            Err(error) => {
+                // Nobody who asks here now gets an answer.
+                self.coordinator.connections.cut();
+                Err(error.into())
+            }
+        }
     }
 
     /// Carries out a command under the fence of this tenure, and waits until it is applied here.

@@ -48,6 +48,8 @@ pub(crate) struct Edge {
     kv: Option<Gate<KvService>>,
     router: Router,
     calls: Arc<Calls>,
+    /// Whose connections are cut when this node cannot answer any more.
+    coordinator: Option<Arc<Coordinator>>,
     protocol: auto::Builder<TokioExecutor>,
 }
 
@@ -63,7 +65,7 @@ impl Edge {
         // The fallback of the gRPC routes answers what is neither of them.
         let router = routes.prepare().into_axum_router().merge(pages.probes());
         let calls = Arc::clone(&pages.calls);
-        Edge { kv: Some(etcd.kv()), router, calls, protocol: protocol(limits) }
+        Edge { kv: Some(etcd.kv()), router, calls, coordinator: None, protocol: protocol(limits) }
     }
 
     /// Milvus's coordinator API, and the probes for whoever looks there.
@@ -83,12 +85,14 @@ impl Edge {
             .http2()
             .keep_alive_interval(MILVUS_PING_EVERY)
             .keep_alive_timeout(MILVUS_PING_WITHIN);
-        Edge { kv: None, router, calls: Arc::clone(&pages.calls), protocol }
+        let calls = Arc::clone(&pages.calls);
+        Edge { kv: None, router, calls, coordinator: Some(Arc::clone(coordinator)), protocol }
     }
 
     pub(crate) fn for_pages(pages: &Arc<Pages>, limits: &EtcdLimits) -> Edge {
         let calls = Arc::clone(&pages.calls);
-        Edge { kv: None, router: pages.all(), calls, protocol: protocol(limits) }
+        let protocol = protocol(limits);
+        Edge { kv: None, router: pages.all(), calls, coordinator: None, protocol }
     }
 
     /// Takes connections until the server stops.
@@ -135,8 +139,12 @@ impl Edge {
             self.protocol.serve_connection(TokioIo::new(Gathered::new(stream)), service);
         tokio::pin!(connection);
         let stop = tasks.stopping();
+        let coordinator = self.coordinator.as_ref();
+        // Without a coordinator nobody cancels it.
+        let cut = coordinator.map(|coordinator| coordinator.connections.join()).unwrap_or_default();
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = cut.cancelled() => return,
             () = stop.cancelled() => {
                 // Calls that run are answered; new ones are told to go elsewhere.
                 connection.as_mut().graceful_shutdown();
