@@ -181,7 +181,7 @@ async fn open_window(
     let opened =
         lead.propose_segment(Kind::OpenWindows(OpenWindows { windows: vec![window] })).await?;
     match opened.refused.first() {
-        None => lot.opened(segment, window_rows, expire_ts, is_new.then_some(rows_max)),
+        None => lot.opened(lead, segment, window_rows, expire_ts, is_new.then_some(rows_max)),
         Some(item) => {
             lot.forget(segment);
             let refusal = statemachine::coordinator::Refusal::of_item(item);

@@ -188,6 +188,7 @@ impl Lot {
     /// A window is committed.
     pub(super) fn opened(
         &self,
+        lead: &Lead,
         id: SegmentId,
         rows: i64,
         expire_ts: u64,
@@ -195,9 +196,17 @@ impl Lot {
     ) {
         let mut open = self.open.lock();
         open.rows_since_window = 0;
+        // Whoever found it in the view may have sealed it already.
+        let is_growing = |id| {
+            lead.local().read(|state| {
+                let found = state.views().segments().get(id);
+                found.is_some_and(|segment| segment.state == SegmentState::Growing)
+            })
+        };
         if let Some(rows_max) = created_rows_max
             && !open.closing.contains(&id)
             && open.segments.iter().all(|segment| segment.id != id)
+            && is_growing(id)
         {
             open.segments.push(OpenSegment {
                 id,
