@@ -19,7 +19,7 @@ SEED ?= 20241
 step = @tests/step "$(1)" "$(2)"
 
 .PHONY: help setup setup-build setup-clients build demo demo-etcd test check-format check-lints unit tidy \
-        clients operator differential torture snapshot-small milvus-smoke accept bench verify fix clean
+        clients operator differential torture snapshot-small milvus-smoke accept bench bench-coordinator verify fix clean
 
 help:
 	@grep -E '^## ' $(MAKEFILE_LIST) | cut -c4-
@@ -116,15 +116,22 @@ milvus-smoke:
 
 ## make accept     every point that must be shown, at full size (about 2 hours); make accept-N for one
 accept: build
-	tests/accept 1 2 3 4 5 6 7 4-1 4-2 4-3 4-4 4-5 4-8
+	tests/accept 1 2 3 4 5 6 7 4-1 4-2 4-3 4-4 4-5 4-6 4-8
 
 accept-%: build
 	tests/accept $*
 
-## make bench      against etcd and against servers that do nothing; writes docs/benchmarks.md
+## make bench      everything against its peers; writes docs/benchmarks.md and docs/benchmarks-coordinator.md
 bench: setup build
 	$(call step,bench,45 minutes)
 	chaos/bench/run.sh $(BENCH_FLAGS)
+	$(MAKE) bench-coordinator BENCH_FLAGS=
+
+## make bench-coordinator  against Milvus's own DataCoord, and with a million segments; writes docs/benchmarks-coordinator.md
+bench-coordinator: setup setup-clients build
+	$(call step,bench of the coordinator,40 minutes)
+	chaos/bench/coordinator.py --quorate $(BIN)/quorate --chaos $(CHAOS) --etcd "$$(chaos/bench/etcd/build.sh)" \
+	    $(BENCH_FLAGS)
 
 ## make verify     the read-only checks alone: format, lints, unit tests, tidy, docs, licences
 verify: setup-build check-format check-lints unit tidy

@@ -3,9 +3,14 @@
 //!
 //! A RootCoord of our own gives ids and timestamps, so that only the coordinator is measured.
 
-mod assign;
+mod calls;
+mod data_nodes;
+mod flushes;
+mod passes;
+mod queries;
 mod root_coord;
 mod segments;
+mod target;
 
 use std::time::{Duration, Instant};
 
@@ -17,15 +22,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::usage::resident_bytes;
 use crate::cluster::{Cluster, ClusterOptions};
-use crate::numbers::{float, max, median, millis};
+use crate::numbers::{float, max, median, millis, percentile};
 use crate::report;
-pub use assign::AssignReport;
-use assign::{Place, Target};
+use calls::Load;
+pub use calls::{CallReport, Method};
+use data_nodes::DataNodes;
+pub use passes::PassReport;
+pub use segments::load as write_segments;
+use target::{Place, Target};
 
 const COLLECTION: i64 = 449_000_000_000_000_000;
-const PARTITION: i64 = 449_000_000_000_000_001;
 const N_CHANNELS: usize = 4;
+/// Of each collection that only channels are asked of.
+const CHANNELS_OF_COLLECTION: usize = 100;
 const CLIENTS: [usize; 3] = [1, 16, 64];
+/// Calls a second at which latencies are told.
+const PACE: u32 = 1000;
+/// Data nodes that are lost, one after the other.
+const LOSSES: usize = 5;
+/// Compaction and garbage collection look at everything again and again. Segments have no indexes and
+/// no files, so that nothing but the looking is done.
+const CONFIG: &str = "\
+[dataCoord.compaction]
+indexBasedCompaction = false
+[dataCoord.compaction.global]
+interval = 5
+[dataCoord.gc]
+interval = 5
+dryRun = true
+[localStorage]
+";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What to run.
@@ -34,6 +60,9 @@ pub struct CoordinatorOptions {
     pub cluster: ClusterOptions,
     /// Flushed segments that are on record before the role is on.
     pub n_segments: u64,
+    pub n_data_nodes: usize,
+    /// Beside the few that rows are assigned on.
+    pub n_channels: usize,
     pub seconds: u64,
     pub n_failovers: usize,
 }
@@ -42,8 +71,16 @@ pub struct CoordinatorOptions {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CoordinatorReport {
     pub n_segments: u64,
+    pub n_data_nodes: usize,
+    pub n_channels: usize,
     pub load_s: f64,
-    pub assigns: Vec<AssignReport>,
+    /// From the start of a coordinator to the acknowledgement of all channels.
+    pub watched_s: f64,
+    pub calls: Vec<CallReport>,
+    pub flush_ms: Vec<f64>,
+    pub queries: Vec<QueryReport>,
+    pub losses: Vec<LossReport>,
+    pub passes: Vec<PassReport>,
     /// The largest node.
     pub memory_mb: f64,
     /// A killed node's start until it answers a linearizable read.
@@ -52,50 +89,117 @@ pub struct CoordinatorReport {
     pub gaps_ms: Vec<f64>,
 }
 
+/// Questions about segments that one node answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QueryReport {
+    pub node: String,
+    pub leads: bool,
+    pub linearizable_per_s: f64,
+    pub local_per_s: f64,
+}
+
+/// A data node whose session ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LossReport {
+    pub n_channels: usize,
+    pub assigned_ms: f64,
+    pub watched_ms: f64,
+}
+
 impl CoordinatorReport {
     /// Lines for people.
     #[must_use]
     pub fn summary(&self) -> String {
-        let mut text = format!(
-            "{} segments on record (loaded in {:.1} s), {:.0} MB in the largest node, a node is \
-             back after {:.1} s\n",
-            self.n_segments, self.load_s, self.memory_mb, self.restart_s
-        );
-        for assign in &self.assigns {
-            text.push_str(&format!("{}\n", assign.summary()));
-        }
-        if !self.gaps_ms.is_empty() {
-            text.push_str(&format!(
-                "leader killed {} times: first assignment after {:.0} ms in the median, {:.0} ms \
-                 at worst\n",
-                self.gaps_ms.len(),
-                median(&self.gaps_ms),
-                max(&self.gaps_ms)
+        let mut lines = vec![format!(
+            "{} segments on record (loaded in {:.1} s), {:.0} MB in the largest node",
+            self.n_segments, self.load_s, self.memory_mb
+        )];
+        lines.push(format!(
+            "{} data nodes, {} channels watched after {:.1} s",
+            self.n_data_nodes, self.n_channels, self.watched_s
+        ));
+        lines.extend(self.calls.iter().map(CallReport::summary));
+        if !self.flush_ms.is_empty() {
+            lines.push(format!(
+                "{} flushes, from the call to the data node: p50 {:.0} ms, p99 {:.0} ms",
+                self.flush_ms.len(),
+                median(&self.flush_ms),
+                percentile(&self.flush_ms, 0.99)
             ));
         }
-        text
+        for query in &self.queries {
+            lines.push(format!(
+                "{}{}: {:.0} questions about segments a second, {:.0} without confirmation",
+                query.node,
+                if query.leads { " (leader)" } else { "" },
+                query.linearizable_per_s,
+                query.local_per_s
+            ));
+        }
+        for pass in &self.passes {
+            lines.push(format!(
+                "{} looks for {}: {:.0} ms each",
+                pass.n_passes, pass.what, pass.mean_ms
+            ));
+        }
+        for loss in &self.losses {
+            lines.push(format!(
+                "a data node with {} channels lost: reassigned after {:.0} ms, acknowledged after \
+                 {:.0} ms",
+                loss.n_channels, loss.assigned_ms, loss.watched_ms
+            ));
+        }
+        if !self.gaps_ms.is_empty() {
+            lines.push(format!(
+                "leader killed {} times: first assignment after {:.0} ms in the median, {:.0} ms \
+                 at worst; a node is back after {:.1} s",
+                self.gaps_ms.len(),
+                median(&self.gaps_ms),
+                max(&self.gaps_ms),
+                self.restart_s
+            ));
+        }
+        lines.join("\n")
     }
 }
 
-/// Assigns from a DataCoord that runs already, stock or ours, for a collection that exists.
+/// A DataCoord that runs already, stock or ours, and a collection of it.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub etcd: Vec<String>,
+    pub root_path: String,
+    pub collection: i64,
+    pub partition: i64,
+    pub channels: Vec<String>,
+    /// That owns the channels.
+    pub data_node: i64,
+}
+
+/// Calls it.
 ///
 /// # Errors
 /// It does not answer.
 pub async fn against(
-    etcd: &[String],
-    root_path: &str,
-    place: (i64, i64, Vec<String>),
+    running: Running,
+    method: Method,
+    clients: &[usize],
     seconds: u64,
-) -> Result<Vec<AssignReport>> {
-    let (collection, partition, channels) = place;
-    let target = Target::new(etcd, root_path, Place { collection, partition, channels })?;
+) -> Result<Vec<CallReport>> {
+    let Running { etcd, root_path, collection, partition, channels, data_node } = running;
+    let place = Place { collection, partition, channels, data_node };
+    let target = Target::new(&etcd, &root_path, place)?;
     let mut reports = Vec::new();
-    for n_clients in CLIENTS {
-        let report = assign::run(&target, n_clients, Duration::from_secs(seconds)).await?;
+    for n_clients in clients {
+        let load = closed(method, *n_clients, seconds);
+        let report = calls::run(&target, load).await?;
         report::progress(report.summary());
         reports.push(report);
     }
     Ok(reports)
+}
+
+fn closed(method: Method, n_clients: usize, seconds: u64) -> Load {
+    Load { method, n_clients, rate: None, duration: Duration::from_secs(seconds) }
 }
 
 /// Measures three nodes of our own.
@@ -103,33 +207,56 @@ pub async fn against(
 /// # Errors
 /// A node exited by itself, or a call failed.
 pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
-    let mut report = CoordinatorReport { n_segments: options.n_segments, ..Default::default() };
+    let collections = collections(options);
+    let mut report = CoordinatorReport {
+        n_segments: options.n_segments,
+        n_data_nodes: options.n_data_nodes,
+        n_channels: collections.iter().map(|it| it.channels.len()).sum(),
+        ..Default::default()
+    };
     let mut cluster = Cluster::start(&options.cluster).await?;
     // Before the role is on, its keys are written like any others.
     let loading = Instant::now();
     segments::load(options.n_segments, &cluster.endpoints()).await?;
     report.load_s = loading.elapsed().as_secs_f64();
     let (root_coord, _server) = root_coord::start().await?;
-    prepare(&cluster, &root_coord).await?;
+    prepare(&cluster, &root_coord, &collections).await?;
+    take_role(&mut cluster).await?;
 
-    cluster.kill_all()?;
-    for node in &mut cluster.nodes {
-        let address = node.ports.coordinator();
-        node.process.add_args(
-            ["--coordinator", "datacoord", "--listen-coordinator", &address].map(str::to_owned),
-        );
+    let mut nodes = DataNodes::start(&cluster.endpoints(), options.n_data_nodes).await?;
+    let target = Target::new(&cluster.endpoints(), "by-dev", place(&collections[0], &nodes))?;
+    let watching = Instant::now();
+    for collection in &collections {
+        watch_channels(&target, collection).await?;
     }
-    cluster.start_all()?;
-    cluster.wait_ready(PATIENCE).await?;
-    let place = Place { collection: COLLECTION, partition: PARTITION, channels: channels() };
-    let target = Target::new(&cluster.endpoints(), "by-dev", place)?;
-    watch_channels(&target).await?;
-    for n_clients in CLIENTS {
-        let assigned =
-            assign::run(&target, n_clients, Duration::from_secs(options.seconds)).await?;
-        report::progress(assigned.summary());
-        report.assigns.push(assigned);
-        cluster.check_alive()?;
+    nodes.wait_watched(report.n_channels, PATIENCE).await?;
+    report.watched_s = watching.elapsed().as_secs_f64();
+    measure_calls(options, &target, &mut cluster, &mut report).await?;
+    let n_flushed = options.n_channels.div_ceil(CHANNELS_OF_COLLECTION);
+    let flushed = &collections[1..=n_flushed];
+    if !flushed.is_empty() {
+        report.flush_ms = flushes::run(&target, &nodes, flushed).await?;
+        report::progress(format!("flush: p99 {:.0} ms", percentile(&report.flush_ms, 0.99)));
+    }
+    measure_queries(options, &mut cluster, &mut report).await?;
+    if options.n_segments > 0 {
+        let leader = cluster.wait_leader(PATIENCE).await?;
+        report.passes = passes::read(&cluster.nodes[leader].ports.http()).await?;
+    }
+    if options.n_data_nodes > 1 {
+        for _ in 0..LOSSES {
+            let loss = nodes.lose(PATIENCE).await?;
+            report::progress(format!(
+                "{} channels have moved: {:.0} ms",
+                loss.n_channels,
+                millis(loss.watched)
+            ));
+            report.losses.push(LossReport {
+                n_channels: loss.n_channels,
+                assigned_ms: millis(loss.assigned),
+                watched_ms: millis(loss.watched),
+            });
+        }
     }
     for pid in cluster.pids() {
         report.memory_mb = report.memory_mb.max(float(resident_bytes(pid)?) / 1e6);
@@ -143,8 +270,112 @@ pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
     Ok(report)
 }
 
-fn channels() -> Vec<String> {
-    (0..N_CHANNELS).map(|nth| format!("by-dev-rootcoord-dml_{nth}_{COLLECTION}v{nth}")).collect()
+async fn measure_calls(
+    options: &CoordinatorOptions,
+    target: &Target,
+    cluster: &mut Cluster,
+    report: &mut CoordinatorReport,
+) -> Result<()> {
+    let mut loads = Vec::new();
+    let paced = closed(Method::AssignSegmentId, 64, options.seconds);
+    loads.push(Load { rate: Some(PACE), ..paced });
+    // The last one leaves many segments behind.
+    for method in [Method::AssignSegmentId, Method::GetRecoveryInfo, Method::SaveBinlogPaths] {
+        loads.extend(CLIENTS.map(|n_clients| closed(method, n_clients, options.seconds)));
+    }
+    for load in loads {
+        let called = calls::run(target, load).await?;
+        report::progress(called.summary());
+        report.calls.push(called);
+        cluster.check_alive()?;
+    }
+    Ok(())
+}
+
+async fn measure_queries(
+    options: &CoordinatorOptions,
+    cluster: &mut Cluster,
+    report: &mut CoordinatorReport,
+) -> Result<()> {
+    let known = segments::ids(options.n_segments);
+    if known.is_empty() {
+        return Ok(());
+    }
+    let leader = cluster.wait_leader(PATIENCE).await?;
+    let duration = Duration::from_secs(options.seconds);
+    for (nth, node) in cluster.nodes.iter().enumerate() {
+        let endpoint = node.client.endpoint();
+        let query = QueryReport {
+            node: node.name.clone(),
+            leads: nth == leader,
+            linearizable_per_s: queries::run(endpoint, &known, false, duration).await?,
+            local_per_s: queries::run(endpoint, &known, true, duration).await?,
+        };
+        report::progress(format!("{}: {:.0} questions a second", query.node, query.local_per_s));
+        report.queries.push(query);
+    }
+    Ok(())
+}
+
+/// Starts all nodes again, as coordinators.
+async fn take_role(cluster: &mut Cluster) -> Result<()> {
+    cluster.kill_all()?;
+    for node in &mut cluster.nodes {
+        let address = node.ports.coordinator();
+        let config = node.data_dir.with_extension("toml");
+        let objects = node.data_dir.with_extension("objects");
+        std::fs::create_dir_all(&objects)?;
+        std::fs::write(&config, format!("{CONFIG}path = \"{}\"\n", objects.display()))?;
+        let config = config.display().to_string();
+        node.process.add_args(
+            ["--coordinator", "datacoord", "--listen-coordinator", &address, "--config", &config]
+                .map(str::to_owned),
+        );
+    }
+    cluster.start_all()?;
+    cluster.wait_ready(PATIENCE).await
+}
+
+/// A collection of the benchmark.
+struct Collection {
+    id: i64,
+    channels: Vec<String>,
+}
+
+impl Collection {
+    fn of(id: i64, n_channels: usize) -> Collection {
+        let name = |nth| format!("by-dev-rootcoord-dml_{nth}_{id}v{nth}");
+        Collection { id, channels: (0..n_channels).map(name).collect() }
+    }
+
+    fn partition(&self) -> i64 {
+        self.id + 1
+    }
+}
+
+/// One that rows are assigned on, those that have so many channels in all, and those of the segments
+/// on record.
+fn collections(options: &CoordinatorOptions) -> Vec<Collection> {
+    let mut collections = vec![Collection::of(COLLECTION, N_CHANNELS)];
+    let mut id = COLLECTION;
+    let mut left = options.n_channels;
+    while left > 0 {
+        id += 10;
+        let some = left.min(CHANNELS_OF_COLLECTION);
+        collections.push(Collection::of(id, some));
+        left -= some;
+    }
+    collections.extend(segments::collections(options.n_segments));
+    collections
+}
+
+fn place(collection: &Collection, nodes: &DataNodes) -> Place {
+    Place {
+        collection: collection.id,
+        partition: collection.partition(),
+        channels: collection.channels.clone(),
+        data_node: nodes.first(),
+    }
 }
 
 fn physical(channel: &str) -> String {
@@ -175,28 +406,27 @@ fn schema_of_four_fields() -> schema::CollectionSchema {
     }
 }
 
-/// Writes what a RootCoord would have: its session and the collection.
-async fn prepare(cluster: &Cluster, root_coord: &str) -> Result<()> {
+/// Writes what a RootCoord would have: its session and the collections.
+async fn prepare(cluster: &Cluster, root_coord: &str, collections: &[Collection]) -> Result<()> {
     let session = serde_json::json!({
         "ServerID": 1, "ServerName": "rootcoord", "Address": root_coord, "Exclusive": true,
         "TriggerKill": true, "Version": "2.3.5", "IndexEngineVersion": {}, "LeaseID": 0,
     });
-    let info = meta::CollectionInfo {
-        id: COLLECTION,
-        schema: Some(schema_of_four_fields()),
-        virtual_channel_names: channels(),
-        physical_channel_names: channels().iter().map(|channel| physical(channel)).collect(),
-        shards_num: i32::try_from(N_CHANNELS)?,
-        state: meta::CollectionState::CollectionCreated.into(),
-        ..Default::default()
-    };
-    let pairs = [
-        ("by-dev/meta/session/rootcoord".to_owned(), session.to_string().into_bytes()),
-        (
-            format!("by-dev/meta/root-coord/database/collection-info/1/{COLLECTION}"),
-            info.encode_to_vec(),
-        ),
-    ];
+    let mut pairs =
+        vec![("by-dev/meta/session/rootcoord".to_owned(), session.to_string().into_bytes())];
+    for Collection { id, channels } in collections {
+        let info = meta::CollectionInfo {
+            id: *id,
+            schema: Some(schema_of_four_fields()),
+            virtual_channel_names: channels.clone(),
+            physical_channel_names: channels.iter().map(|channel| physical(channel)).collect(),
+            shards_num: i32::try_from(channels.len())?,
+            state: meta::CollectionState::CollectionCreated.into(),
+            ..Default::default()
+        };
+        let key = format!("by-dev/meta/root-coord/database/collection-info/1/{id}");
+        pairs.push((key, info.encode_to_vec()));
+    }
     for (key, value) in pairs {
         let put = etcd::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
         cluster.nodes[0].client.kv().put(put).await?;
@@ -204,14 +434,15 @@ async fn prepare(cluster: &Cluster, root_coord: &str) -> Result<()> {
     Ok(())
 }
 
-async fn watch_channels(target: &Target) -> Result<()> {
-    let start_positions = channels()
+async fn watch_channels(target: &Target, collection: &Collection) -> Result<()> {
+    let Collection { id, channels } = collection;
+    let start_positions = channels
         .iter()
         .map(|channel| common::KeyDataPair { key: physical(channel), data: vec![1; 8].into() })
         .collect();
     let request = data::WatchChannelsRequest {
-        collection_id: COLLECTION,
-        channel_names: channels(),
+        collection_id: *id,
+        channel_names: channels.clone(),
         start_positions,
         schema: Some(schema_of_four_fields()),
         ..Default::default()

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use chaos::backup::BackupOptions;
 use chaos::bench::BenchOptions;
 use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
-use chaos::coordinator::{self, CoordinatorOptions};
+use chaos::coordinator::{self, CoordinatorOptions, Method, Running};
 use chaos::failover::{FailoverOptions, Mode};
 use chaos::load::{LoadOptions, Op};
 use chaos::snapshot::SnapshotOptions;
@@ -141,13 +141,19 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.md")]
         output: PathBuf,
     },
-    /// AssignSegmentID in a closed loop, with many segments on record; leaders killed
+    /// The coordinator: calls in a closed loop, flushes, lost data nodes, killed leaders
     Coordinator {
         #[command(flatten)]
         target: Target,
         /// Flushed segments of four fields on record before
         #[arg(long, default_value_t = 0)]
         segments: u64,
+        /// Simulated ones
+        #[arg(long, default_value_t = 1)]
+        data_nodes: usize,
+        /// Beside the four that rows are assigned on
+        #[arg(long, default_value_t = 0)]
+        channels: usize,
         /// Measured time of each case
         #[arg(long, default_value_t = 8)]
         seconds: u64,
@@ -156,22 +162,25 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// AssignSegmentID against the DataCoord of a Milvus that runs, for a collection of it
-    Assign {
-        /// Where its session key is
-        #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
-        etcd: Vec<String>,
-        #[arg(long, default_value = "by-dev")]
-        root_path: String,
-        #[arg(long)]
-        collection: i64,
-        #[arg(long)]
-        partition: i64,
-        /// Virtual channels
-        #[arg(long, value_delimiter = ',', required = true)]
-        channels: Vec<String>,
+    /// Calls of the DataCoord of a Milvus that runs, for a collection of it
+    Datacoord {
+        #[command(flatten)]
+        running: RunningArgs,
+        #[arg(long, value_enum)]
+        method: Method,
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
+        clients: Vec<usize>,
         #[arg(long, default_value_t = 8)]
         seconds: u64,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes flushed segments of four fields as a stock coordinator would have
+    Segments {
+        #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
+        endpoints: Vec<String>,
+        #[arg(long)]
+        count: u64,
     },
     /// Closed-loop load on any etcd v3 endpoints
     Load {
@@ -191,6 +200,32 @@ enum Command {
         #[arg(long, value_name = "HOST:PORT")]
         listen: std::net::SocketAddr,
     },
+}
+
+#[derive(Args, Clone, Debug)]
+struct RunningArgs {
+    /// Where its session key is
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
+    etcd: Vec<String>,
+    #[arg(long, default_value = "by-dev")]
+    root_path: String,
+    #[arg(long)]
+    collection: i64,
+    #[arg(long)]
+    partition: i64,
+    /// Virtual channels
+    #[arg(long, value_delimiter = ',', required = true)]
+    channels: Vec<String>,
+    /// Id of the data node that has them
+    #[arg(long)]
+    data_node: i64,
+}
+
+impl RunningArgs {
+    fn running(self) -> Running {
+        let RunningArgs { etcd, root_path, collection, partition, channels, data_node } = self;
+        Running { etcd, root_path, collection, partition, channels, data_node }
+    }
 }
 
 #[derive(Args, Clone, Debug)]
@@ -349,10 +384,20 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             report::line(if json { serde_json::to_string(&report)? } else { report.summary() });
             Ok(ExitCode::SUCCESS)
         }
-        Command::Coordinator { target, segments, seconds, failovers, json } => {
+        Command::Coordinator {
+            target,
+            segments,
+            data_nodes,
+            channels,
+            seconds,
+            failovers,
+            json,
+        } => {
             let options = CoordinatorOptions {
                 cluster: target.options()?,
                 n_segments: segments,
+                n_data_nodes: data_nodes,
+                n_channels: channels,
                 seconds,
                 n_failovers: failovers,
             };
@@ -360,11 +405,20 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             report::line(if json { serde_json::to_string(&report)? } else { report.summary() });
             Ok(ExitCode::SUCCESS)
         }
-        Command::Assign { etcd, root_path, collection, partition, channels, seconds } => {
-            let place = (collection, partition, channels);
-            for report in coordinator::against(&etcd, &root_path, place, seconds).await? {
-                report::line(report.summary());
+        Command::Datacoord { running, method, clients, seconds, json } => {
+            let running = running.running();
+            let reports = coordinator::against(running, method, &clients, seconds).await?;
+            if json {
+                report::line(serde_json::to_string(&reports)?);
+            } else {
+                for report in reports {
+                    report::line(report.summary());
+                }
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Segments { endpoints, count } => {
+            coordinator::write_segments(count, &endpoints).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench {

@@ -49,6 +49,20 @@ pub fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
 }
 
+/// The value that so large a part of all does not exceed; 0 of none.
+#[must_use]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an index below the number of values"
+)]
+pub fn percentile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (float_len(sorted.len()) * part).ceil() as usize;
+    sorted.get(at.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
 /// The largest value; 0 of none.
 #[must_use]
 pub fn max(values: &[f64]) -> f64 {
@@ -84,5 +98,7 @@ mod tests {
     fn the_median_of_an_even_number_is_the_lower_one() {
         assert!((median(&[4.0, 1.0, 3.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!(median(&[]).abs() < f64::EPSILON);
+        assert!((percentile(&[4.0, 1.0, 3.0, 2.0], 0.99) - 4.0).abs() < f64::EPSILON);
+        assert!((percentile(&[4.0, 1.0, 3.0, 2.0], 0.5) - 2.0).abs() < f64::EPSILON);
     }
 }

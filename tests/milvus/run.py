@@ -34,6 +34,10 @@ def main():
                         help="how much the coordinator's scenarios do")
     parser.add_argument("--seed", type=int, default=20241, help="of data and of faults")
     parser.add_argument("--out", help="folder for transcript and metastore of the run")
+    parser.add_argument("--segments", type=int, default=0,
+                        help="on record before Milvus starts, in the scenario `bench`")
+    parser.add_argument("--chaos", default="target/release/quorate-chaos",
+                        help="the load generator of the scenario `bench`")
     parser.add_argument("--keep", action="store_true", help="keep logs and data, print where")
     options = parser.parse_args()
     if os.environ.get(INSIDE) != "1":
@@ -188,6 +192,7 @@ SCENARIOS = {
     "coordinator": "script", "experiments": "experiments", "faults": "faults",
     "steps": "steps", "overlap": "overlap", "restarts": "restarts", "garbage": "garbage",
     "handover": "handover", "questions": "questions", "outage": "outage", "demo": "demo",
+    "bench": "bench", "moving": "moving",
 }
 
 if __name__ == "__main__":

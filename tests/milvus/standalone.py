@@ -71,7 +71,7 @@ class Standalone:
         with open(self.config_path, "w", encoding="utf-8") as file:
             file.write(text)
 
-    def start(self):
+    def start(self, ready_s=READY_S):
         environment = {
             **os.environ,
             "LD_LIBRARY_PATH": self.bin,
@@ -83,11 +83,11 @@ class Standalone:
                 cwd=self.folder, env=environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )
-        self.wait_ready()
+        self.wait_ready(ready_s)
 
-    def wait_ready(self):
+    def wait_ready(self, ready_s):
         """A listing goes through every layer; `/healthz` would not say as much."""
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + ready_s
         while True:
             self.check_running()
             try:
@@ -95,7 +95,7 @@ class Standalone:
                 utility.list_collections(timeout=5)
                 return
             except Exception as error:  # pymilvus raises a dozen kinds while it is starting
-                assert time.monotonic() < deadline, f"not ready within {READY_S} s: {error}"
+                assert time.monotonic() < deadline, f"not ready within {ready_s} s: {error}"
                 time.sleep(0.5)
 
     @staticmethod

@@ -9,6 +9,7 @@ use proto::etcd;
 use proto::milvus::{common, data, msg};
 use tokio::task::JoinSet;
 
+use super::Collection;
 use crate::load::wire::{Connection, encode};
 use crate::numbers::{grouped, index};
 use crate::report;
@@ -19,13 +20,17 @@ const SEGMENTS_OF_COLLECTION: u64 = 10_000;
 /// Segments in one transaction of at most 128 operations.
 const AT_ONCE: u64 = 20;
 const N_CLIENTS: u64 = 24;
-const ROWS: i64 = 100_000;
+/// Too many for a merge with others.
+const ROWS: i64 = 900_000;
+/// One in so many was dropped long ago, and waits for garbage collection.
+const DROPPED_EVERY: u64 = 10;
+const N_SHARDS: usize = 4;
 
 /// Writes `n` segments.
 ///
 /// # Errors
 /// A write failed.
-pub(super) async fn load(n: u64, endpoints: &[String]) -> Result<()> {
+pub async fn load(n: u64, endpoints: &[String]) -> Result<()> {
     if n == 0 {
         return Ok(());
     }
@@ -58,6 +63,23 @@ pub(super) async fn load(n: u64, endpoints: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The collections of the segments that [`load`] writes.
+pub(super) fn collections(n: u64) -> Vec<Collection> {
+    let ids = (0..n.div_ceil(SEGMENTS_OF_COLLECTION)).map(|nth| FIRST_COLLECTION + nth * 10);
+    ids.map(|id| Collection::of(id.cast_signed(), N_SHARDS)).collect()
+}
+
+/// Some of the segments that [`load`] writes.
+pub(super) fn ids(n: u64) -> Vec<i64> {
+    const SOME: u64 = 10_000;
+    let step = usize::try_from((n / SOME).max(1)).unwrap_or(1);
+    (1..n).step_by(step).map(id).collect()
+}
+
+fn id(nth: u64) -> i64 {
+    (FIRST_SEGMENT + nth * 8).cast_signed()
+}
+
 fn put((key, value): (String, Vec<u8>)) -> etcd::RequestOp {
     let put = etcd::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
     etcd::RequestOp { request: Some(etcd::request_op::Request::RequestPut(put)) }
@@ -66,8 +88,13 @@ fn put((key, value): (String, Vec<u8>)) -> etcd::RequestOp {
 /// The record of a segment and those of its logs.
 fn segment(nth: u64) -> Vec<(String, Vec<u8>)> {
     let collection = FIRST_COLLECTION + nth / SEGMENTS_OF_COLLECTION * 10;
-    let (partition, id) = (collection + 1, FIRST_SEGMENT + nth * 8);
+    let (partition, id) = (collection + 1, id(nth));
     let shard = nth % 4;
+    let is_dropped = nth % DROPPED_EVERY == 0;
+    let state = match is_dropped {
+        true => common::SegmentState::Dropped,
+        false => common::SegmentState::Flushed,
+    };
     let position = |timestamp| msg::MsgPosition {
         channel_name: format!("by-dev-rootcoord-dml_{shard}_{collection}v{shard}"),
         msg_id: vec![7; 8].into(),
@@ -75,12 +102,13 @@ fn segment(nth: u64) -> Vec<(String, Vec<u8>)> {
         ..Default::default()
     };
     let info = data::SegmentInfo {
-        id: id.cast_signed(),
+        id,
         collection_id: collection.cast_signed(),
         partition_id: partition.cast_signed(),
         insert_channel: format!("by-dev-rootcoord-dml_{shard}_{collection}v{shard}"),
         num_of_rows: ROWS,
-        state: common::SegmentState::Flushed.into(),
+        state: state.into(),
+        dropped_at: if is_dropped { 1 } else { 0 },
         max_row_num: ROWS,
         last_expire_time: FIRST_SEGMENT + nth,
         start_position: Some(position(FIRST_SEGMENT + nth)),
@@ -97,7 +125,7 @@ fn segment(nth: u64) -> Vec<(String, Vec<u8>)> {
             timestamp_from: FIRST_SEGMENT,
             timestamp_to: FIRST_SEGMENT + nth,
             log_size: 16 << 20,
-            log_id: id.cast_signed() + field_id % 7 + 1,
+            log_id: id + field_id % 7 + 1,
             ..Default::default()
         };
         let logs = data::FieldBinlog { field_id, binlogs: vec![log] };

@@ -11,7 +11,7 @@ from coordinator import metastore, standby
 from descriptors import Messages
 from history import History
 from nodes import Cluster
-from standalone import Standalone
+from standalone import READY_S, Standalone
 from workload import Calls
 
 
@@ -26,6 +26,8 @@ class Stage:
     messages: Messages
     history: History
     calls: Calls
+    # From the start of Milvus until it answers.
+    ready_s: float = 0.0
 
     @property
     def small(self):
@@ -78,9 +80,14 @@ def run(options, folder, name):
           f" seed {options.seed}", flush=True)
     try:
         cluster.start()
-        history.start()
-        milvus.start()
-        print(f"milvus is ready after {time.monotonic() - started:.1f} s", flush=True)
+        if getattr(scenario, "HISTORY", True):
+            history.start()
+        if hasattr(scenario, "prepare"):
+            scenario.prepare(stage)
+        milvus_started = time.monotonic()
+        milvus.start(getattr(scenario, "READY_S", READY_S))
+        stage.ready_s = time.monotonic() - milvus_started
+        print(f"milvus is ready after {stage.ready_s:.1f} s", flush=True)
         scenario.run(stage)
         check_end(stage, standby_all_along=from_the_start)
     finally:

@@ -1,0 +1,38 @@
+//! How long the leader's looks at all records take, from its metrics.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const PASSES: [(&str, &str); 2] = [
+    ("compactions", "quorate_coordinator_compaction_planning_latency"),
+    ("garbage", "quorate_coordinator_garbage_planning_latency"),
+];
+
+/// Looks at everything for one purpose.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PassReport {
+    pub what: String,
+    pub n_passes: f64,
+    pub mean_ms: f64,
+}
+
+/// # Errors
+/// The node does not answer, or has no such metric.
+pub(super) async fn read(http: &str) -> Result<Vec<PassReport>> {
+    let mut stream = TcpStream::connect(http).await?;
+    stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {http}\r\n\r\n").as_bytes()).await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    let value = |name: String| -> Result<f64> {
+        let line = page.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no metric {name}"))?.trim().parse()?)
+    };
+    let pass = |(what, name): (&str, &str)| -> Result<PassReport> {
+        let n_passes = value(format!("{name}_count"))?;
+        let mean_ms = value(format!("{name}_sum"))? / n_passes.max(1.0);
+        Ok(PassReport { what: what.to_owned(), n_passes, mean_ms })
+    };
+    PASSES.into_iter().map(pass).collect()
+}
