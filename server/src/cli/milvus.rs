@@ -128,6 +128,8 @@ enum CompactionsCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
   quorate gc list                           what is dropped and not collected yet
+  quorate gc dry-run                        what would be collected now
+  quorate gc report                         what was collected
   quorate gc pause --for 1h
   quorate gc resume")]
 pub(super) struct GarbageArgs {
@@ -151,6 +153,10 @@ enum GarbageCommand {
     },
     /// Collect again
     Resume(ActArgs),
+    /// Tell what would be collected now, and why the rest stays
+    DryRun(ActArgs),
+    /// Tell what the leader has collected
+    Report(ActArgs),
 }
 
 #[derive(Debug, Args)]
@@ -252,6 +258,8 @@ pub(super) async fn garbage(args: GarbageArgs) -> anyhow::Result<Ending> {
             act(&args, Action::PauseGarbageS(time.as_secs().max(1))).await
         }
         GarbageCommand::Resume(args) => act(&args, Action::PauseGarbageS(0)).await,
+        GarbageCommand::DryRun(args) => act(&args, Action::GarbageDryRun(true)).await,
+        GarbageCommand::Report(args) => act(&args, Action::GarbageReport(true)).await,
     }
 }
 

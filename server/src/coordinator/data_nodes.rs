@@ -6,6 +6,8 @@ use statemachine::Views;
 use statemachine::session::{Role, Session};
 use statemachine::view::ServerId;
 
+use super::settings::CoordinatorSettings;
+
 /// Older data nodes speak another protocol.
 const VERSION_MIN: [u32; 3] = [2, 2, 3];
 /// Older ones lose rows where a channel moves while they consume it.
@@ -15,6 +17,11 @@ const BALANCED_MIN: [u32; 3] = [2, 3, 0];
 pub(crate) fn usable(views: &Views) -> BTreeSet<ServerId> {
     let nodes = views.sessions().nodes(Role::DataNode);
     nodes.filter(|(_, session)| is_usable(session)).map(|(id, _)| id).collect()
+}
+
+/// Whether there are fewer than the operator wants: then what can wait does.
+pub(crate) fn are_too_few(views: &Views, settings: &CoordinatorSettings) -> bool {
+    usable(views).len() < settings.data_nodes_min
 }
 
 fn is_usable(session: &Session) -> bool {

@@ -4,6 +4,7 @@ mod adopt;
 mod channels;
 pub(crate) mod compaction;
 mod count;
+mod data_nodes;
 pub(crate) mod garbage;
 mod index_build;
 mod index_jobs;
@@ -17,6 +18,7 @@ use super::driver::run;
 /// Starts all duties; they end with the tenure.
 pub(super) fn start(lead: &Arc<Lead>) {
     run(adopt::Adopt::default(), lead);
+    run(data_nodes::DataNodes::default(), lead);
     run(channels::Channels::default(), lead);
     run(seal::SealDuty::default(), lead);
     run(index_build::IndexBuild::default(), lead);

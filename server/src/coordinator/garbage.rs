@@ -79,6 +79,33 @@ impl GarbageReport {
         self.last_failure = newer.last_failure.clone().or(self.last_failure.take());
     }
 
+    /// For people.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let verb = if self.is_dry_run { "would go" } else { "removed" };
+        let files = |what: &str, freed: Freed| {
+            format!("{} {what}, {} bytes, {verb}", freed.files, freed.bytes)
+        };
+        let mut lines = vec![
+            format!(
+                "records of {} segments, {} indexes, {} index builds {verb}",
+                self.segments, self.indexes, self.builds
+            ),
+            files("files of dropped segments", self.logs),
+            files("files that no record names", self.orphans),
+            files("index files", self.index_files),
+        ];
+        let stays = |what: &str, counts: &BTreeMap<&'static str, u64>| {
+            let line = |(why, n): (&&str, &u64)| format!("{n} {what} stay: {why}");
+            counts.iter().map(line).collect::<Vec<_>>()
+        };
+        lines.extend(stays("dropped segments", &self.waiting));
+        lines.extend(stays("files", &self.kept));
+        if let Some(failure) = &self.last_failure {
+            lines.push(format!("{} failures, the last: {failure}", self.failures));
+        }
+        lines
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.segments + self.indexes + self.builds + self.failures == 0
             && self.logs.files + self.orphans.files + self.index_files.files == 0
@@ -98,9 +125,39 @@ struct Inner {
 }
 
 impl GarbageLog {
+    /// The last pass and the sum of all.
+    pub(crate) fn read(&self) -> (Option<GarbageReport>, GarbageReport) {
+        let inner = self.inner.lock();
+        (inner.last.clone(), inner.total.clone())
+    }
+
     pub(crate) fn note(&self, report: GarbageReport) {
         let mut inner = self.inner.lock();
         inner.total.merge(&report);
         inner.last = Some(report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_report_tells_what_went_and_why_the_rest_stays() {
+        let mut report = GarbageReport { segments: 2, ..GarbageReport::default() };
+        report.logs.add(70);
+        report.logs.add(30);
+        report.waiting.insert("checkpoint", 3);
+        report.kept.insert("younger than the tolerance", 4);
+        expect![[r#"
+            records of 2 segments, 0 indexes, 0 index builds removed
+            2 files of dropped segments, 100 bytes, removed
+            0 files that no record names, 0 bytes, removed
+            0 index files, 0 bytes, removed
+            3 dropped segments stay: checkpoint
+            4 files stay: younger than the tolerance"#]]
+        .assert_eq(&report.lines().join("\n"));
     }
 }

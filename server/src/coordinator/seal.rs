@@ -25,6 +25,8 @@ pub(crate) enum SealReason {
     Lifetime,
     Idle,
     LogFiles,
+    /// The growing segments of the channel are too large together.
+    ChannelPressure,
     PartitionDropped,
 }
 
@@ -37,6 +39,7 @@ impl fmt::Display for SealReason {
             SealReason::Lifetime => "lifetime",
             SealReason::Idle => "idle",
             SealReason::LogFiles => "log files",
+            SealReason::ChannelPressure => "channel pressure",
             SealReason::PartitionDropped => "partition dropped",
         })
     }

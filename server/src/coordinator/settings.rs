@@ -55,10 +55,15 @@ pub(crate) struct CoordinatorSettings {
     pub(crate) segment_max_idle: Duration,
     pub(crate) min_size_from_idle_mb: i64,
     pub(crate) max_binlog_files: u32,
+    /// `sealPolicy.channel.growingSegmentsMemSize`, a key of later versions: size of a channel's
+    /// growing segments.
+    pub(crate) channel_growing_max_mb: i64,
     /// Ours: part of a segment that assignment leaves free, 0.1 by default.
     pub(crate) segment_reserve: f64,
     pub(crate) import_task_expiration: Duration,
 
+    /// Ours: with fewer data nodes compaction pauses, and segments are sealed earlier.
+    pub(crate) data_nodes_min: usize,
     pub(crate) watch_timeout: Duration,
     pub(crate) balance_silent: Duration,
     pub(crate) balance_interval: Duration,
@@ -125,8 +130,10 @@ impl Default for CoordinatorSettings {
             segment_max_idle: s(600),
             min_size_from_idle_mb: 16,
             max_binlog_files: 32,
+            channel_growing_max_mb: 4096,
             segment_reserve: 0.1,
             import_task_expiration: s(900),
+            data_nodes_min: 1,
             watch_timeout: s(300),
             balance_silent: s(300),
             balance_interval: s(360),

@@ -14,9 +14,9 @@ use statemachine::session::Role;
 use statemachine::view::{CollectionId, ServerId};
 
 use super::page::Page;
-use crate::coordinator::counts::Latencies;
+use crate::coordinator::counts::{Counts, Histogram};
 use crate::coordinator::tso::physical_ms;
-use crate::coordinator::{Coordinator, Lead};
+use crate::coordinator::{Coordinator, Lead, data_nodes};
 
 /// Counting every build walks all of them under the lock of the state; above this only those that
 /// are not finished are counted.
@@ -45,12 +45,27 @@ pub(super) fn write(page: &mut Page, coordinator: &Coordinator) {
     coordinator.node.local_view().read(|state| {
         let views = state.views();
         nodes(page, views);
+        page.gauge(
+            "quorate_coordinator_too_few_data_nodes",
+            "1 while there are fewer than dataCoord.minDataNodes: compaction waits, segments are \
+             sealed earlier",
+            u64::from(data_nodes::are_too_few(views, &coordinator.settings)),
+        );
         segments(page, views);
         channels(page, views, lead.as_deref(), &server);
         tasks(page, views, &server);
     });
+    if lead.is_some() {
+        page.labelled(
+            "milvus_num_node",
+            "1 for the active coordinator (stock)",
+            &[("node_id", &server), ("role_name", "datacoord")],
+            1,
+        );
+    }
     let counts = &coordinator.counts;
-    let histograms: [(&'static str, &str, &Latencies); 3] = [
+    counted(page, counts);
+    let histograms: [(&'static str, &str, &Histogram); 6] = [
         (
             "milvus_datacoord_assign_segment_latency",
             "Time to answer AssignSegmentID, ms (ours)",
@@ -66,10 +81,52 @@ pub(super) fn write(page: &mut Page, coordinator: &Coordinator) {
             "Time from planning a compaction to its end, ms (stock's name of later versions)",
             &counts.compactions,
         ),
+        (
+            "milvus_datacoord_compacted_segment_size",
+            "Bytes of the results of compactions (stock)",
+            &counts.compacted,
+        ),
+        (
+            "quorate_coordinator_compaction_planning_latency",
+            "Time of one look at all segments for what is worth a compaction, ms",
+            &counts.planning,
+        ),
+        (
+            "quorate_coordinator_garbage_planning_latency",
+            "Time of one look at all records for what is garbage, ms",
+            &counts.garbage_planning,
+        ),
     ];
-    for (name, help, latencies) in histograms {
-        let (bounded, longer) = latencies.buckets();
-        page.histogram_ms(name, help, &bounded, longer, latencies.sum_ms());
+    for (name, help, histogram) in histograms {
+        page.milvus_histogram(name, help, &[], histogram.buckets(), histogram.sum());
+    }
+    for (kind, files) in &counts.flushed_files {
+        page.milvus_histogram(
+            "milvus_flushed_segment_file_num",
+            "Files of the segments that were flushed (stock)",
+            &[("segment_file_type", kind)],
+            files.buckets(),
+            files.sum(),
+        );
+    }
+}
+
+/// What is counted from the start of this process on.
+fn counted(page: &mut Page, counts: &Counts) {
+    page.counter(
+        "milvus_datacoord_stored_rows_count",
+        "Rows that were flushed (stock)",
+        &[],
+        counts.n_stored_rows(),
+    );
+    let (created, refused) = counts.n_indexes_asked();
+    for (status, count) in [("total", created + refused), ("success", created), ("fail", refused)] {
+        page.counter(
+            "milvus_datacoord_index_req_count",
+            "Requests for indexes (stock)",
+            &[("status", status)],
+            count,
+        );
     }
 }
 

@@ -58,25 +58,26 @@ impl Page {
         self.line(name, "_count", labels, total);
     }
 
-    /// As Milvus has them: bounds in milliseconds, and how many took longer than all of them.
-    pub(super) fn histogram_ms(
+    /// With Milvus's bounds: counts by upper bound, and how many were larger than all of them.
+    pub(super) fn milvus_histogram(
         &mut self,
         name: &'static str,
         help: &str,
-        bounded: &[(u64, u64)],
-        longer: u64,
-        sum_ms: u64,
+        labels: &[(&str, &str)],
+        (bounded, larger): (Vec<(u64, u64)>, u64),
+        sum: u64,
     ) {
         self.head(name, help, "histogram");
         let mut total = 0;
-        for (bound_ms, count) in bounded {
+        for (bound, count) in bounded {
             total += count;
-            self.line(name, "_bucket", &[("le", bound_ms.to_string().as_str())], total);
+            let bound = bound.to_string();
+            self.line(name, "_bucket", &[labels, &[("le", bound.as_str())]].concat(), total);
         }
-        total += longer;
-        self.line(name, "_bucket", &[("le", "+Inf")], total);
-        self.line(name, "_sum", &[], sum_ms);
-        self.line(name, "_count", &[], total);
+        total += larger;
+        self.line(name, "_bucket", &[labels, &[("le", "+Inf")]].concat(), total);
+        self.line(name, "_sum", labels, sum);
+        self.line(name, "_count", labels, total);
     }
 
     pub(super) fn into_text(self) -> String {

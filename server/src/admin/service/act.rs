@@ -11,6 +11,7 @@ use statemachine::State;
 use tokio::time::Instant;
 use tonic::Status;
 
+use crate::coordinator::duty::garbage;
 use crate::coordinator::{Coordinator, Failure, Lead};
 use crate::inspect;
 use crate::rpc::datacoord;
@@ -67,6 +68,17 @@ async fn carry_out(lead: &Arc<Lead>, action: Action) -> Result<Vec<String>, Fail
                 0 => "garbage collection goes on".to_owned(),
                 seconds => format!("garbage collection pauses for {seconds} s"),
             }])
+        }
+        Action::GarbageDryRun(_) => Ok(garbage::dry_run(lead).await?.lines()),
+        Action::GarbageReport(_) => {
+            let (last, total) = lead.coordinator.garbage.read();
+            let mut told = vec!["since this node started:".to_owned()];
+            told.extend(total.lines());
+            if let Some(last) = last {
+                told.push("in the last pass:".to_owned());
+                told.extend(last.lines());
+            }
+            Ok(told)
         }
         Action::HandOverMs(ms) => {
             let ms = if ms == 0 { HAND_OVER_MS_DEFAULT } else { ms };

@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proto::milvus::common::SegmentState;
 use proto::quorate::HasRows;
+use statemachine::coordinator::keys::LogKind;
+use statemachine::coordinator::segment::view::{Logs, Segments};
 use statemachine::view::{Area, PlanId, SegmentId};
 
 use crate::coordinator::driver::Duty;
@@ -44,31 +46,68 @@ impl Duty for Count {
                 .filter(|(_, growth)| growth.has_rows != HasRows::No && growth.sealed_at_ms > 0)
                 .map(|(id, growth)| (id, growth.sealed_at_ms))
                 .collect();
-            let is_flushed =
-                |id: SegmentId| segments.get(id).is_some_and(|segment| segment.is_flushed());
-            let flushed: Vec<u64> = self
+            let flushed: Vec<Flushed> = self
                 .sealed
                 .iter()
-                .filter(|(id, _)| !sealed.contains_key(id) && is_flushed(**id))
-                .map(|(_, sealed_ms)| *sealed_ms)
+                .filter(|(id, _)| !sealed.contains_key(id))
+                .filter_map(|(id, sealed_ms)| Flushed::of(segments, *id, *sealed_ms))
                 .collect();
             let running: BTreeMap<PlanId, u64> =
                 plans.running().map(|(id, plan)| (id, plan.task.planned_at_ms)).collect();
-            let ended: Vec<(u64, u64)> = self
+            let ended: Vec<Ended> = self
                 .running
                 .iter()
                 .filter(|(id, _)| !running.contains_key(id))
-                .filter_map(|(id, planned)| Some((*planned, plans.get(*id)?.task.ended_at_ms)))
+                .filter_map(|(id, planned_ms)| {
+                    let task = &plans.get(*id)?.task;
+                    let result = (task.result != 0).then_some(SegmentId(task.result));
+                    Some(Ended {
+                        took: took(*planned_ms, task.ended_at_ms),
+                        bytes: result.and_then(|id| segments.logs(id)).map(Logs::size_bytes),
+                    })
+                })
                 .collect();
             (sealed, flushed, running, ended)
         });
-        flushed.into_iter().for_each(|since| counts.flushes.add(took(since, now_ms)));
-        ended.into_iter().for_each(|(since, until)| counts.compactions.add(took(since, until)));
+        for segment in flushed {
+            counts.flushes.add_time(took(segment.sealed_ms, now_ms));
+            counts.segment_flushed(segment.rows, segment.files);
+        }
+        for plan in ended {
+            counts.compactions.add_time(plan.took);
+            if let Some(bytes) = plan.bytes {
+                counts.compacted.add(u64::try_from(bytes).unwrap_or(0));
+            }
+        }
         self.sealed = sealed;
         self.running = running;
         tokio::time::sleep(LOOK_EVERY).await;
         Ok(())
     }
+}
+
+/// A segment that was sealed at the last look.
+struct Flushed {
+    sealed_ms: u64,
+    rows: i64,
+    /// Insert, delete and statistics files.
+    files: [u32; 3],
+}
+
+impl Flushed {
+    fn of(segments: &Segments, id: SegmentId, sealed_ms: u64) -> Option<Flushed> {
+        let segment = segments.get(id).filter(|segment| segment.is_flushed())?;
+        let files = [LogKind::Insert, LogKind::Delta, LogKind::Stats]
+            .map(|kind| segments.logs(id).map_or(0, |logs| logs.total(kind).files));
+        Some(Flushed { sealed_ms, rows: segment.rows, files })
+    }
+}
+
+/// A plan that ran at the last look.
+struct Ended {
+    took: Duration,
+    /// Of its result, where there is one.
+    bytes: Option<i64>,
 }
 
 fn unix_ms() -> u64 {

@@ -25,6 +25,7 @@ use statemachine::view::Area;
 use tokio::time::Instant;
 
 use crate::coordinator::driver::Duty;
+use crate::coordinator::garbage::GarbageReport;
 use crate::coordinator::settings::CoordinatorSettings;
 use crate::coordinator::{Failure, Lead};
 use run::{Mode, Run};
@@ -80,6 +81,17 @@ impl Duty for Garbage {
         run.end();
         outcome
     }
+}
+
+/// What a pass would remove now; it removes nothing.
+///
+/// # Errors
+/// The leadership is gone, or the object store cannot be listed.
+pub(crate) async fn dry_run(lead: &Arc<Lead>) -> Result<GarbageReport, Failure> {
+    let mut run = Run::new(lead, Mode::DryRun);
+    sweep::sweep(&mut run).await?;
+    scan::scan(&mut run).await?;
+    Ok(run.into_report())
 }
 
 fn next(interval: Duration, outcome: &Result<(), Failure>) -> Instant {

@@ -93,6 +93,7 @@ keys! {
     "dataCoord.channel.watchTimeoutInterval" => settings.watch_timeout = seconds;
     "dataCoord.channel.balanceSilentDuration" => settings.balance_silent = seconds;
     "dataCoord.channel.balanceInterval" => settings.balance_interval = seconds;
+    "dataCoord.minDataNodes" => settings.data_nodes_min = size;
     "dataCoord.autoBalance" => settings.auto_balance = truth;
     "dataCoord.segment.maxSize" => settings.segment_max_size_mb = positive;
     "dataCoord.segment.diskSegmentMaxSize" => settings.disk_segment_max_size_mb = positive;
@@ -102,6 +103,8 @@ keys! {
     "dataCoord.segment.maxIdleTime" => settings.segment_max_idle = seconds;
     "dataCoord.segment.minSizeFromIdleToSealed" => settings.min_size_from_idle_mb = number;
     "dataCoord.segment.maxBinlogFileNumber" => settings.max_binlog_files = count;
+    "dataCoord.sealPolicy.channel.growingSegmentsMemSize" =>
+        settings.channel_growing_max_mb = positive;
     "dataCoord.segment.smallProportion" => settings.small_proportion = share;
     "dataCoord.segment.compactableProportion" => settings.compactable_proportion = share;
     "dataCoord.segment.expansionRate" => settings.expansion_rate = factor;

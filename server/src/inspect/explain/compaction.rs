@@ -5,6 +5,7 @@ use statemachine::view::{PlanId, ServerId};
 
 use super::super::{InspectError, list};
 use super::{Line, Scene, channel, is_alive};
+use crate::coordinator::data_nodes;
 use crate::coordinator::tso::physical_ms;
 
 pub(super) fn of(scene: &Scene<'_>, id: PlanId) -> Result<Vec<Line>, InspectError> {
@@ -22,6 +23,13 @@ pub(super) fn of(scene: &Scene<'_>, id: PlanId) -> Result<Vec<Line>, InspectErro
                 "compaction is not paused",
                 0,
                 "an operator: `quorate compactions resume`",
+            ));
+            let wanted = scene.settings.data_nodes_min;
+            lines.push(Line::judge(
+                !data_nodes::are_too_few(scene.views, scene.settings),
+                format!("there are enough data nodes (dataCoord.minDataNodes = {wanted})"),
+                0,
+                "an operator: start data nodes",
             ));
             lines.extend(channel::owner(scene, &task.channel));
             let executing = |node: i64| {

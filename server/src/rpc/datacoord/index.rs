@@ -20,6 +20,15 @@ pub(super) async fn create_index(
     lead: &Arc<Lead>,
     request: index::CreateIndexRequest,
 ) -> Result<common::Status, Failure> {
+    let created = define_index(lead, request).await;
+    lead.coordinator.counts.index_asked(created.is_ok());
+    created
+}
+
+async fn define_index(
+    lead: &Arc<Lead>,
+    request: index::CreateIndexRequest,
+) -> Result<common::Status, Failure> {
     let field_name = if request.index_name.is_empty() {
         field_name(lead, request.collection_id, request.field_id).await?
     } else {

@@ -68,7 +68,7 @@ impl DataCoord for DataCoordService {
         }
         let began = Instant::now();
         let answer = call!(self, request, ingest::assign_segment_id);
-        self.coordinator.counts.assignments.add(began.elapsed());
+        self.coordinator.counts.assignments.add_time(began.elapsed());
         answer
     }
 

@@ -30,8 +30,6 @@ pub(crate) struct Planning {
     flushes: Option<Subscription>,
     /// Groups in which a segment was flushed since the last round.
     flushed: BTreeSet<(Name, PartitionId)>,
-    /// Said once for as long as it is so.
-    is_idle: bool,
 }
 
 impl Duty for Planning {
@@ -49,14 +47,15 @@ impl Duty for Planning {
             self.flushed.clear();
             return Ok(());
         }
-        let Some(room) = self.room(lead) else { return Ok(()) };
+        let Some(room) = Planning::room(lead) else { return Ok(()) };
         let interval = settings.compaction_global_interval;
         if self.last_walk.is_none_or(|walk| walk.elapsed() >= interval) {
             self.last_walk = Some(Instant::now());
             self.flushed.clear();
             let planned = plan(lead, Scope::Everything, Wish::Automatic, room).await?;
-            let seconds = self.last_walk.map_or(0.0, |walk| walk.elapsed().as_secs_f64());
-            tracing::debug!(planned = planned.plans, seconds, "compaction planned");
+            let took = self.last_walk.map_or(Duration::ZERO, |walk| walk.elapsed());
+            lead.coordinator.counts.planning.add_time(took);
+            tracing::debug!(planned = planned.plans, ?took, "compaction planned");
         } else if !self.flushed.is_empty() {
             let groups = std::mem::take(&mut self.flushed).into_iter().collect();
             plan(lead, Scope::Groups(groups), Wish::Automatic, room).await?;
@@ -67,20 +66,12 @@ impl Duty for Planning {
 
 impl Planning {
     /// How many plans may be added; `None` where none is to be.
-    fn room(&mut self, lead: &Lead) -> Option<usize> {
-        let (is_paused, n_running, n_nodes) = lead.local().read(|state| {
-            let views = state.views();
-            let plans = views.plans();
-            (plans.is_paused(), plans.running().count(), data_nodes::usable(views).len())
+    fn room(lead: &Lead) -> Option<usize> {
+        let (is_paused, n_running) = lead.local().read(|state| {
+            let (views, plans) = (state.views(), state.views().plans());
+            let is_short = data_nodes::are_too_few(views, lead.settings());
+            (plans.is_paused() || is_short, plans.running().count())
         });
-        if n_nodes == 0 {
-            if !self.is_idle {
-                tracing::warn!("compaction waits: there is no data node");
-            }
-            self.is_idle = true;
-            return None;
-        }
-        self.is_idle = false;
         let room = lead.settings().compaction_parallel_max.saturating_sub(n_running);
         (!is_paused && room > 0).then_some(room)
     }

@@ -52,6 +52,8 @@ pub(super) struct Run<'l> {
     pub(super) mode: Mode,
     pub(super) report: GarbageReport,
     began: Instant,
+    /// Spent looking at the records.
+    looked: Duration,
     pace: Pace,
     failures_in_a_row: u32,
 }
@@ -64,7 +66,15 @@ impl<'l> Run<'l> {
             ..GarbageReport::default()
         };
         let pace = Pace::new(lead.settings().gc_removes_per_s);
-        Run { lead, mode, report, began: Instant::now(), pace, failures_in_a_row: 0 }
+        Run {
+            lead,
+            mode,
+            report,
+            began: Instant::now(),
+            looked: Duration::ZERO,
+            pace,
+            failures_in_a_row: 0,
+        }
     }
 
     pub(super) fn into_report(mut self) -> GarbageReport {
@@ -75,6 +85,7 @@ impl<'l> Run<'l> {
     /// Notes what was done.
     pub(super) fn end(self) {
         let lead = Arc::clone(self.lead);
+        lead.coordinator.counts.garbage_planning.add_time(self.looked);
         let report = self.into_report();
         if !report.is_idle() {
             tracing::info!(
@@ -100,8 +111,9 @@ impl<'l> Run<'l> {
     pub(super) fn look<T>(&mut self, look: impl FnOnce(&State) -> T) -> T {
         let began = Instant::now();
         let seen = self.lead.local().read(look);
-        let took_ms = millis(began.elapsed());
-        self.report.planning_ms_max = self.report.planning_ms_max.max(took_ms);
+        let took = began.elapsed();
+        self.looked += took;
+        self.report.planning_ms_max = self.report.planning_ms_max.max(millis(took));
         seen
     }
 

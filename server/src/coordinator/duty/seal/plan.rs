@@ -1,5 +1,8 @@
 //! What is due on one channel, decided from the records and what was observed.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -11,11 +14,11 @@ use statemachine::coordinator::keys::LogKind;
 use statemachine::coordinator::segment::view::{Growth, Segment};
 use statemachine::view::{SegmentId, ServerId};
 
-use crate::coordinator::Lead;
 use crate::coordinator::observed::Tick;
 use crate::coordinator::seal::SealReason;
 use crate::coordinator::settings::CoordinatorSettings;
 use crate::coordinator::tso;
+use crate::coordinator::{Lead, data_nodes};
 
 /// Decided once, then carried out without a choice.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub(super) struct Facts<'a> {
     pub(super) n_stats_logs: u32,
     /// Its partition or collection is being dropped.
     pub(super) is_partition_dropped: bool,
+    /// There are too few data nodes: each has more to hold.
+    pub(super) is_early: bool,
 }
 
 /// What is due for one segment.
@@ -87,9 +92,9 @@ pub(super) enum Due {
 
 pub(super) fn of_channel(lead: &Lead, channel: &str) -> Plan {
     let tick = lead.observed.tick(channel);
-    let open: Vec<_> = lead.local().read(|state| {
+    let (open, is_early): (Vec<_>, bool) = lead.local().read(|state| {
         let segments = state.views().segments();
-        segments
+        let open = segments
             .open_of_channel(channel)
             .map(|(id, segment)| {
                 let logs = segments.logs(id);
@@ -102,9 +107,11 @@ pub(super) fn of_channel(lead: &Lead, channel: &str) -> Plan {
                     state.at_ms(),
                 )
             })
-            .collect()
+            .collect();
+        (open, data_nodes::are_too_few(state.views(), lead.settings()))
     });
     let mut plan = Plan { node: tick.map(|tick| tick.node), ..Plan::default() };
+    let mut growing = Vec::new();
     for (id, segment, growth, n_stats_logs, is_partition_dropped, at_ms) in open {
         let window_age_ms = growth.map_or(0, |growth| at_ms.saturating_sub(growth.window_at_ms));
         let facts = Facts {
@@ -115,8 +122,13 @@ pub(super) fn of_channel(lead: &Lead, channel: &str) -> Plan {
             idle: lead.observed.idle(id, Duration::from_millis(window_age_ms)),
             n_stats_logs,
             is_partition_dropped,
+            is_early,
         };
+        let rows = facts.rows;
         match due(&segment, &facts) {
+            None if segment.state == SegmentState::Growing => {
+                growing.push((rows, id, segment));
+            }
             None => {}
             Some(Due::Seal(reason)) => plan.seal.push((id, segment, reason)),
             Some(Due::DropEmpty) => plan.drop_empty.push((id, segment)),
@@ -125,7 +137,38 @@ pub(super) fn of_channel(lead: &Lead, channel: &str) -> Plan {
             Some(Due::Probe) => plan.probe.push((id, segment)),
         }
     }
+    let pressed = under_pressure(growing, lead.settings(), is_early).into_iter();
+    plan.seal.extend(pressed.map(|(_, id, segment)| (id, segment, SealReason::ChannelPressure)));
     plan
+}
+
+/// The largest growing segments of a channel, until the others are small enough together.
+fn under_pressure(
+    mut growing: Vec<(i64, SegmentId, Segment)>,
+    settings: &CoordinatorSettings,
+    is_early: bool,
+) -> Vec<(i64, SegmentId, Segment)> {
+    // Rows stand for bytes, as the schema gives them.
+    let size_mb = |rows: i64, segment: &Segment| {
+        ratio(rows, segment.rows_max) * ratio(settings.segment_max_size_mb, 1)
+    };
+    let mut sum_mb: f64 = growing.iter().map(|(rows, _, segment)| size_mb(*rows, segment)).sum();
+    let max_mb = ratio(settings.channel_growing_max_mb, 1) * part(is_early);
+    growing.sort_by_key(|(rows, id, _)| (std::cmp::Reverse(*rows), *id));
+    let mut growing = growing.into_iter();
+    let mut pressed = Vec::new();
+    while sum_mb > max_mb
+        && let Some(largest) = growing.next()
+    {
+        sum_mb -= size_mb(largest.0, &largest.2);
+        pressed.push(largest);
+    }
+    pressed
+}
+
+/// How much of a limit counts.
+fn part(is_early: bool) -> f64 {
+    if is_early { 0.5 } else { 1.0 }
 }
 
 fn is_partition_dropped(state: &State, segment: &Segment) -> bool {
@@ -191,15 +234,17 @@ fn seal_reason(segment: &Segment, facts: &Facts<'_>) -> Option<SealReason> {
         && expire_ts > 0
     {
         let life_ms = tso::physical_ms(tick.ts).saturating_sub(tso::physical_ms(expire_ts));
-        if u128::from(life_ms) >= settings.segment_max_life.as_millis() {
+        let life_max = settings.segment_max_life.mul_f64(part(facts.is_early));
+        if u128::from(life_ms) >= life_max.as_millis() {
             return Some(SealReason::Lifetime);
         }
     }
-    if facts.rows > 0 && reaches(facts.rows, segment.rows_max, settings.seal_proportion) {
+    let full_part = settings.seal_proportion * part(facts.is_early);
+    if facts.rows > 0 && reaches(facts.rows, segment.rows_max, full_part) {
         return Some(SealReason::Rows);
     }
     let idle_part = ratio(settings.min_size_from_idle_mb, settings.segment_max_size_mb);
-    if facts.idle > settings.segment_max_idle
+    if facts.idle > settings.segment_max_idle.mul_f64(part(facts.is_early))
         && facts.rows > 0
         && reaches(facts.rows, segment.rows_max, idle_part)
     {
