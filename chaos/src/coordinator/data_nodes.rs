@@ -234,7 +234,11 @@ impl Shared {
                 facts.owners.insert(channel.to_owned(), (node, true));
                 return None;
             }
-            _ => return None,
+            ChannelWatchState::Uncomplete
+            | ChannelWatchState::Complete
+            | ChannelWatchState::WatchFailure
+            | ChannelWatchState::ReleaseSuccess
+            | ChannelWatchState::ReleaseFailure => return None,
         };
         if answer == ChannelWatchState::WatchSuccess {
             facts.owners.insert(channel.to_owned(), (node, false));

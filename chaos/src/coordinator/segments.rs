@@ -90,7 +90,7 @@ fn segment(nth: u64) -> Vec<(String, Vec<u8>)> {
     let collection = FIRST_COLLECTION + nth / SEGMENTS_OF_COLLECTION * 10;
     let (partition, id) = (collection + 1, id(nth));
     let shard = nth % 4;
-    let is_dropped = nth % DROPPED_EVERY == 0;
+    let is_dropped = nth.is_multiple_of(DROPPED_EVERY);
     let state = match is_dropped {
         true => common::SegmentState::Dropped,
         false => common::SegmentState::Flushed,

@@ -43,8 +43,8 @@ def run(stage):
         wait_owner(stage, channels, NODE, seconds=1)
         stage.say(f"{len(second.plans)} compactions run there: the channels stay for {STAYS_S} s")
         ledger.delete(100)
-        second.lose()
         started = time.monotonic()
+        second.lose()
         wait_owner(stage, channels, None)
         stage.say(f"node {NODE} lost: its channels are watched again after"
                   f" {time.monotonic() - started:.1f} s")

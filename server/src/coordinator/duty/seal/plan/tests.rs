@@ -58,7 +58,10 @@ fn facts(settings: &CoordinatorSettings) -> Facts<'_> {
     }
 }
 
-fn check(state: SegmentState, cases: &[(&str, fn(&mut Facts<'_>))], expected: &Expect) {
+/// A name, and what is otherwise than in [`facts`].
+type Case = (&'static str, fn(&mut Facts<'_>));
+
+fn check(state: SegmentState, cases: &[Case], expected: &Expect) {
     let settings = CoordinatorSettings::default();
     let mut told = String::new();
     for (name, change) in cases {
