@@ -211,6 +211,7 @@ impl Views {
             Place::Build(of, build) => self.indexes.put_build(of, build, kv),
             Place::Plan(plan) => self.plans.put(plan, kv),
             Place::PlanControl => self.plans.put_control(kv),
+            Place::Altered(collection) => self.plans.put_altered(collection, kv),
             Place::GarbageControl => self.garbage.put(kv),
         }
         Some(place.area())
@@ -238,6 +239,7 @@ impl Views {
             Place::Build(of, build) => self.indexes.delete_build(of, build),
             Place::Plan(plan) => self.plans.delete(plan),
             Place::PlanControl => self.plans.delete_control(),
+            Place::Altered(collection) => self.plans.delete_altered(collection),
             Place::GarbageControl => self.garbage.delete(),
         }
         Some(place.area())
@@ -423,6 +425,7 @@ enum Place<'k> {
     Build(SegmentRef, BuildId),
     Plan(PlanId),
     PlanControl,
+    Altered(CollectionId),
     GarbageControl,
     /// Below an owned prefix, and no key that anybody writes.
     Stray,
@@ -484,6 +487,7 @@ impl<'k> Place<'k> {
             "channel" if keys::is_name(rest) => Place::Assignment(rest),
             "drain" => Place::Drain(ServerId(canonical_i64(rest)?)),
             "compaction" => Place::Plan(PlanId(canonical_i64(rest)?)),
+            "altered" => Place::Altered(CollectionId(canonical_i64(rest)?)),
             _ => return None,
         })
     }
@@ -500,7 +504,7 @@ impl<'k> Place<'k> {
                 Area::Assignment
             }
             Place::Index(..) | Place::Build(..) => Area::Index,
-            Place::Plan(_) | Place::PlanControl => Area::Compaction,
+            Place::Plan(_) | Place::PlanControl | Place::Altered(_) => Area::Compaction,
             Place::GarbageControl => Area::Garbage,
         }
     }

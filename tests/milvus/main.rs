@@ -64,3 +64,16 @@ fn direct_questions_get_the_answers_of_stock() {
 fn no_row_is_lost_when_the_coordinator_is_killed() {
     check("faults", Duration::from_secs(300));
 }
+
+#[test]
+fn a_channel_moves_while_it_is_compacted_and_loses_nothing() {
+    // Stock has no way to ask for a move.
+    if matches!(kind(), ClusterKind::Quorate(_)) {
+        check("moving", Duration::from_secs(200));
+    }
+}
+
+#[test]
+fn the_role_is_taken_from_stock_and_handed_back_with_nothing_lost() {
+    check("handover", Duration::from_secs(300));
+}

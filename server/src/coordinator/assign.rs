@@ -247,10 +247,7 @@ fn rows_max_of(lead: &Lead, key: &LotKey) -> Result<i64, Failure> {
         let known = catalog.collection(key.collection).is_some();
         let fields = catalog.fields(key.collection);
         if !known || fields.is_empty() {
-            return Err(Failure::refused(
-                Code::CollectionNotFound,
-                format!("collection not found[collection={}]", key.collection),
-            ));
+            return Err(Failure::collection_not_found(key.collection.0));
         }
         let bytes = row_bytes(fields.iter().map(|(_, field)| *field))
             .map_err(|error| Failure::refused(Code::InvalidParameter, error.to_string()))?;

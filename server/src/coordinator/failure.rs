@@ -86,6 +86,11 @@ impl Failure {
         Failure::Refused { code, reason: reason.into() }
     }
 
+    pub(crate) fn collection_not_found(collection: i64) -> Failure {
+        let reason = format!("collection not found[collection={collection}]");
+        Failure::refused(Code::CollectionNotFound, reason)
+    }
+
     pub(crate) fn segment_not_found(segment: i64) -> Failure {
         Failure::refused(Code::SegmentNotFound, format!("segment not found[segment={segment}]"))
     }

@@ -8,9 +8,12 @@ pub mod view;
 
 use std::collections::BTreeMap;
 
+use proto::milvus::common::KeyValuePair;
 use proto::milvus::data::{Binlog, ChannelWatchInfo, ChannelWatchState, FieldBinlog};
 use proto::quorate::compaction_command::Kind;
-use proto::quorate::{self, ChannelRecord, CompactionTask, SegmentRef};
+use proto::quorate::{
+    self, AlterCollection, AlteredCollection, ChannelRecord, CompactionTask, SegmentRef,
+};
 
 use crate::coordinator::Refusal;
 use crate::coordinator::keys::LogKind;
@@ -31,7 +34,22 @@ pub(crate) fn apply(
         Kind::End(command) => run::end(records, command),
         Kind::Forget(command) => run::forget(records, &command),
         Kind::Control(command) => Ok(run::control(records, command)),
+        Kind::Alter(command) => alter(records, command),
     }
+}
+
+/// Merges changed properties into those of earlier changes.
+fn alter(records: &mut Records<'_, '_>, command: AlterCollection) -> Result<Outcomes, Stop> {
+    let AlterCollection { collection, properties } = command;
+    let key = records.keys().altered(collection);
+    let known: AlteredCollection = records.get_if_record(&key)?.unwrap_or_default();
+    let pairs = known.properties.into_iter().chain(properties);
+    let merged: BTreeMap<String, String> = pairs.map(|pair| (pair.key, pair.value)).collect();
+    let pair = |(key, value)| KeyValuePair { key, value };
+    records.put(key, &AlteredCollection { properties: merged.into_iter().map(pair).collect() });
+    let mut outcomes = Outcomes::default();
+    outcomes.changed(collection);
+    Ok(outcomes)
 }
 
 /// The record of a plan.

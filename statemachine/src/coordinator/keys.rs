@@ -152,6 +152,11 @@ impl Keys<'_> {
         self.at(format_args!("quorate/compaction/"))
     }
 
+    /// `quorate.AlteredCollection`.
+    pub fn altered(self, collection: i64) -> String {
+        self.at(format_args!("quorate/altered/{collection}"))
+    }
+
     /// `quorate.GarbageControl`.
     pub fn garbage_control(self) -> String {
         self.at(format_args!("quorate/garbage-control"))

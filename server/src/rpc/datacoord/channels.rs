@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use proto::milvus::{common, data};
 use proto::quorate::channel_command::Kind;
-use proto::quorate::{NewChannel, WatchChannels};
+use proto::quorate::{AlterCollection, NewChannel, WatchChannels, compaction_command};
 use statemachine::coordinator::Refusal;
-use statemachine::view::ServerId;
+use statemachine::view::{CollectionId, ServerId};
 
 use crate::coordinator::{Code, Failure, Lead, data_nodes};
 
@@ -56,11 +56,19 @@ fn targets(lead: &Lead, n_channels: usize) -> Vec<ServerId> {
     nodes.iter().map(|(_, node)| *node).cycle().take(n_channels).collect()
 }
 
-/// What changed is in RootCoord's records before it calls, and read from there.
-#[allow(clippy::unused_async, reason = "all methods are called the same way")]
+/// RootCoord tells of changed properties once; in 2.3 its own records do not have them.
 pub(super) async fn broadcast_altered_collection(
-    _lead: &Arc<Lead>,
-    _request: data::AlterCollectionRequest,
+    lead: &Arc<Lead>,
+    request: data::AlterCollectionRequest,
 ) -> Result<common::Status, Failure> {
+    let data::AlterCollectionRequest { collection_id, properties, .. } = request;
+    let view = lead.view().await?;
+    let is_known = view
+        .read(|state| state.views().catalog().collection(CollectionId(collection_id)).is_some());
+    if !is_known {
+        return Err(Failure::collection_not_found(collection_id));
+    }
+    let alter = AlterCollection { collection: collection_id, properties };
+    lead.propose_compaction(compaction_command::Kind::Alter(alter)).await?;
     Ok(common::Status::default())
 }

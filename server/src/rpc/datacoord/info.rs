@@ -10,7 +10,7 @@ use statemachine::Views;
 use statemachine::coordinator::segment::view::{Segment, Segments};
 use statemachine::view::{CollectionId, Name, PartitionId, SegmentId};
 
-use crate::coordinator::{Code, Failure, Lead, records, recovery};
+use crate::coordinator::{Failure, Lead, records, recovery};
 use crate::tasks;
 
 /// Segments whose records are read without leaving the thread.
@@ -202,8 +202,7 @@ pub(super) async fn get_recovery_info(
     let partitions = filter(&[request.partition_id]);
     let collection = request.collection_id;
     if !view.read(|state| is_known(state.views(), CollectionId(collection))) {
-        let reason = format!("collection not found[collection={collection}]");
-        return Err(Failure::refused(Code::CollectionNotFound, reason));
+        return Err(Failure::collection_not_found(collection));
     }
     off_thread(lead, usize::MAX, move |lead| {
         let (channels, flushed) = recover(lead, &view, collection, &partitions)?;

@@ -1,7 +1,7 @@
 use expect_test::{Expect, expect};
 use prost::Message;
 use proto::etcd;
-use proto::milvus::common::SegmentState;
+use proto::milvus::common::{KeyValuePair, SegmentState};
 use proto::milvus::data::{
     Binlog, ChannelWatchInfo, ChannelWatchState, CompactionResult, FieldBinlog, SegmentInfo,
 };
@@ -10,16 +10,16 @@ use proto::quorate::command::Kind as Command;
 use proto::quorate::compaction_command::Kind;
 use proto::quorate::coordinator_command::Area;
 use proto::quorate::{
-    self, ChannelRecord, CompactionInput, CompactionState, CompactionTask, CompleteCompaction,
-    ControlCompaction, EndCompaction, ForgetCompactions, PlanCompactions, SegmentRef,
-    SendCompaction, SetRole,
+    self, AlterCollection, ChannelRecord, CompactionInput, CompactionState, CompactionTask,
+    CompleteCompaction, ControlCompaction, EndCompaction, ForgetCompactions, PlanCompactions,
+    SegmentRef, SendCompaction, SetRole,
 };
 
 use crate::coordinator::Refusal;
 use crate::coordinator::keys::{Keys, LogKind};
 use crate::response::{Outcome, Rejection, Response};
 use crate::testkit::Machine;
-use crate::view::PlanId;
+use crate::view::{CollectionId, PlanId};
 
 const CHANNEL: &str = "dml_0_1v0";
 const KEYS: Keys<'static> = Keys { root_path: "by-dev" };
@@ -565,4 +565,23 @@ fn planning_is_paused_and_resumed() {
         stage.told(Kind::Control(ControlCompaction { paused }));
         assert_eq!(stage.machine.state.views().plans().is_paused(), is_paused);
     }
+}
+
+#[test]
+fn changed_properties_are_merged_and_kept() {
+    let mut stage = Stage::new();
+    let alter = |pairs: &[(&str, &str)]| {
+        let pair = |(key, value): &(&str, &str)| KeyValuePair {
+            key: (*key).to_owned(),
+            value: (*value).to_owned(),
+        };
+        let properties = pairs.iter().map(pair).collect();
+        Kind::Alter(AlterCollection { collection: 1, properties })
+    };
+    stage.run(alter(&[("ttl", "1"), ("automatic", "true")])).unwrap();
+    stage.run(alter(&[("ttl", "2")])).unwrap();
+    let plans = stage.machine.state.views().plans();
+    let found = ["ttl", "automatic", "else"].map(|key| plans.altered(CollectionId(1), key));
+    assert_eq!(found, [Some("2"), Some("true"), None]);
+    assert_eq!(plans.altered(CollectionId(2), "ttl"), None);
 }

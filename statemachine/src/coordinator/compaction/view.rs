@@ -1,13 +1,13 @@
 //! View of the compaction plans on record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use prost::Message;
 use proto::etcd;
 use proto::quorate::{self, CompactionState, CompactionTask};
 
-use crate::view::{Name, PlanId, Row, Rows, SegmentId, Undecodable};
+use crate::view::{CollectionId, Name, PlanId, Row, Rows, SegmentId, Undecodable};
 
 /// All plans. There are few, so a row holds the whole record.
 #[derive(Debug, Default, PartialEq)]
@@ -18,6 +18,8 @@ pub struct Plans {
     of_trigger: BTreeSet<(i64, PlanId)>,
     running: BTreeSet<(Name, PlanId)>,
     is_paused: bool,
+    /// Properties that were changed after the collection was made.
+    altered: BTreeMap<CollectionId, BTreeMap<String, String>>,
 }
 
 /// One of them.
@@ -107,6 +109,17 @@ impl Plans {
     pub(crate) fn delete_control(&mut self) {
         self.is_paused = false;
     }
+
+    /// What does not decode counts as nothing changed.
+    pub(crate) fn put_altered(&mut self, collection: CollectionId, kv: &etcd::KeyValue) {
+        let record = quorate::AlteredCollection::decode(&kv.value[..]).unwrap_or_default();
+        let properties = record.properties.into_iter().map(|pair| (pair.key, pair.value));
+        self.altered.insert(collection, properties.collect());
+    }
+
+    pub(crate) fn delete_altered(&mut self, collection: CollectionId) {
+        self.altered.remove(&collection);
+    }
 }
 
 /// Questions.
@@ -154,6 +167,11 @@ impl Plans {
         self.is_paused
     }
 
+    /// A property of a collection that was changed after the collection was made.
+    pub fn altered(&self, collection: CollectionId, key: &str) -> Option<&str> {
+        self.altered.get(&collection)?.get(key).map(String::as_str)
+    }
+
     pub(crate) fn troubles(&self) -> impl Iterator<Item = (PlanId, &Undecodable)> {
         self.rows.troubles().map(|(id, why)| (*id, why))
     }
@@ -170,6 +188,9 @@ impl fmt::Display for Plans {
         }
         if self.is_paused {
             writeln!(out, "compaction is paused")?;
+        }
+        for (collection, properties) in &self.altered {
+            writeln!(out, "collection {collection} has {properties:?}")?;
         }
         Ok(())
     }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proto::milvus::common::SegmentState;
 use proto::milvus::data::SegmentInfo;
-use proto::quorate::{DropChannel, DropSegments, HasRows, RemoveSegments, SegmentRef};
+use proto::quorate::{
+    ChannelRecord, DropChannel, DropSegments, HasRows, RemoveSegments, SegmentRef,
+};
 
 use super::lifecycle::{Step, advance};
 use super::saved::check_owner;
@@ -89,6 +91,12 @@ pub(super) fn drop_channel(
         outcomes.changed(of.segment);
     }
     records.put_bytes(records.keys().removal(&channel), Bytes::from_static(b"removed"));
+    if let Some(record) =
+        records.get_if_record::<ChannelRecord>(&records.keys().channel(&channel))?
+    {
+        // Its collection is being dropped, whole.
+        records.delete(records.keys().altered(record.collection));
+    }
     channel::release(records, &channel)?;
     outcomes.changed_name(&channel);
     Ok(outcomes)

@@ -14,13 +14,14 @@ use proto::quorate::channel_move::Step;
 use proto::quorate::command::Kind;
 use proto::quorate::coordinator_command::Area;
 use proto::quorate::{
-    AddBuilds, AdoptChannels, AdoptSegments, BuildRef, BuildResult, ChannelCheckpoint, ChannelMove,
-    CollectionStart, CompactionInput, CompactionTask, CompleteCompaction, ControlCompaction,
-    CoordinatorCommand, CreateIndex, DrainNode, DropChannel, DropIndexes, DropSegments,
-    EndCompaction, FinishBuild, FinishImport, ForgetCompactions, MoveChannels, NewBuild,
-    NewChannel, NewSegment, NoteRows, OpenWindows, PlanCompactions, RemoveBuilds, RemoveIndexes,
-    RemoveSegments, RetryBuild, SaveBinlogs, SaveCheckpoints, Seal, SealSegments, SegmentRef,
-    SendCompaction, SetRole, StartBuild, StartPosition, WatchChannels, Window,
+    AddBuilds, AdoptChannels, AdoptSegments, AlterCollection, BuildRef, BuildResult,
+    ChannelCheckpoint, ChannelMove, CollectionStart, CompactionInput, CompactionTask,
+    CompleteCompaction, ControlCompaction, CoordinatorCommand, CreateIndex, DrainNode, DropChannel,
+    DropIndexes, DropSegments, EndCompaction, FinishBuild, FinishImport, ForgetCompactions,
+    MoveChannels, NewBuild, NewChannel, NewSegment, NoteRows, OpenWindows, PlanCompactions,
+    RemoveBuilds, RemoveIndexes, RemoveSegments, RetryBuild, SaveBinlogs, SaveCheckpoints, Seal,
+    SealSegments, SegmentRef, SendCompaction, SetRole, StartBuild, StartPosition, WatchChannels,
+    Window,
 };
 use proto::quorate::{channel_command, compaction_command, index_command, segment_command};
 use proto::{etcd, quorate};
@@ -77,6 +78,7 @@ pub(crate) fn name(kind: &Kind) -> &'static str {
             Some(compaction_command::Kind::Send(_)) => "SendCompaction",
             Some(compaction_command::Kind::Complete(_)) => "CompleteCompaction",
             Some(compaction_command::Kind::End(_)) => "EndCompaction",
+            Some(compaction_command::Kind::Alter(_)) => "AlterCollection",
             Some(compaction_command::Kind::Forget(_)) => "ForgetCompactions",
             Some(compaction_command::Kind::Control(_)) => "control",
             None => "no compaction command",
@@ -405,6 +407,10 @@ fn compaction_command() -> impl Strategy<Value = compaction_command::Kind> {
         1 => prop::collection::vec(plan_id(), 1..3)
             .prop_map(|plans| Kind::Forget(ForgetCompactions { plans })),
         1 => any::<bool>().prop_map(|paused| Kind::Control(ControlCompaction { paused })),
+        1 => (1i64..4, "[ab]", "[01]").prop_map(|(collection, key, value)| {
+            let properties = vec![KeyValuePair { key, value }];
+            Kind::Alter(AlterCollection { collection, properties })
+        }),
     ]
 }
 
@@ -467,6 +473,7 @@ pub(crate) fn junk() -> impl Strategy<Value = Kind> {
         "quorate/drain/[78]",
         "quorate/garbage-control",
         "quorate/compaction/[12]",
+        "quorate/altered/[1-3]",
         "quorate/[a-z-]{0,5}",
     ];
     let value = prop_oneof![

@@ -9,13 +9,13 @@ use proto::quorate::channel_move::Step;
 use proto::quorate::command::Kind;
 use proto::quorate::coordinator_command::Area;
 use proto::quorate::{
-    AddBuilds, AdoptChannels, AdoptSegments, BuildRef, BuildResult, ChannelCheckpoint, ChannelMove,
-    CompactionInput, CompactionState, CompactionTask, CompleteCompaction, ControlCompaction,
-    CreateIndex, DrainNode, DropChannel, DropIndexes, DropSegments, EndCompaction, FinishBuild,
-    FinishImport, ForgetCompactions, MoveChannels, NewBuild, NewChannel, NewSegment, NoteRows,
-    OpenWindows, PlanCompactions, ReleaseReason, RemoveBuilds, RemoveIndexes, RemoveSegments,
-    RetryBuild, SaveBinlogs, SaveCheckpoints, Seal, SealSegments, SegmentRef, SendCompaction,
-    StartBuild, StartPosition, WatchChannels, Window,
+    AddBuilds, AdoptChannels, AdoptSegments, AlterCollection, BuildRef, BuildResult,
+    ChannelCheckpoint, ChannelMove, CompactionInput, CompactionState, CompactionTask,
+    CompleteCompaction, ControlCompaction, CreateIndex, DrainNode, DropChannel, DropIndexes,
+    DropSegments, EndCompaction, FinishBuild, FinishImport, ForgetCompactions, MoveChannels,
+    NewBuild, NewChannel, NewSegment, NoteRows, OpenWindows, PlanCompactions, ReleaseReason,
+    RemoveBuilds, RemoveIndexes, RemoveSegments, RetryBuild, SaveBinlogs, SaveCheckpoints, Seal,
+    SealSegments, SegmentRef, SendCompaction, StartBuild, StartPosition, WatchChannels, Window,
 };
 use proto::quorate::{channel_command, compaction_command, index_command, segment_command};
 use proto::{etcd, quorate};
@@ -380,9 +380,22 @@ fn end() -> Vec<(&'static str, Vec<Kind>)> {
     ]
 }
 
+fn properties() -> Vec<(&'static str, Vec<Kind>)> {
+    let alter = |value: &str| {
+        let key = "collection.ttl.seconds".to_owned();
+        let properties = vec![KeyValuePair { key, value: value.to_owned() }];
+        let alter = AlterCollection { collection: 1, properties };
+        compaction(compaction_command::Kind::Alter(alter))
+    };
+    vec![
+        ("role-on-again", vec![commands::role(true, false)]),
+        ("alter-collection", vec![alter("60"), alter("61")]),
+    ]
+}
+
 /// Append only, once released.
 pub(super) fn life() -> Golden {
-    let files = [beginning(), indexes(), compactions(), end()].concat();
+    let files = [beginning(), indexes(), compactions(), end(), properties()].concat();
     Golden { folder: "coordinator/", files }
 }
 

@@ -124,6 +124,9 @@ impl Rules {
 }
 
 fn property<'a>(views: &'a Views, collection: CollectionId, key: &str) -> Option<&'a str> {
+    if let Some(altered) = views.plans().altered(collection, key) {
+        return Some(altered);
+    }
     let (_, collection) = views.catalog().collection(collection)?;
     let pair = collection.properties.iter().find(|(name, _)| &**name == key);
     pair.map(|(_, value)| &**value)

@@ -182,5 +182,6 @@ fn the_largest_segments_of_a_channel_go_until_the_rest_is_small_enough() {
         [500, 500, 500, 500] early false: [1, 2]
         [500, 400] early true: [1]
         [] early false: []
-    "#]].assert_eq(&told);
+    "#]]
+    .assert_eq(&told);
 }
