@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Our DataCoord against that of Milvus 2.3.5, and at full size; writes docs/benchmarks-coordinator.md.
 
-    chaos/bench/coordinator.py --quorate FILE --chaos FILE --etcd FILE [--only peers,small,large,nodes]
+    chaos/bench/coordinator.py --quorate FILE --chaos FILE --etcd FILE [--only peers,many,small,large,nodes]
 
 Stock runs in its Milvus on three nodes of etcd, ours beside the same Milvus on three nodes of its
 own; the same client calls both. About 40 minutes in all.
@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--quorate", required=True)
     parser.add_argument("--chaos", required=True)
     parser.add_argument("--etcd", required=True)
-    parser.add_argument("--only", default="peers,small,large,nodes")
+    parser.add_argument("--only", default="peers,many,small,large,nodes")
     parser.add_argument("--failovers", type=int, default=20)
     # Parts that are not run again are taken from here.
     parser.add_argument("--results", default=os.path.join(
@@ -57,10 +57,10 @@ def load(path):
         return json.load(file)
 
 
-def peers(options):
-    """Both, in turn, with nothing and with many segments on record."""
-    found = {"runs": []}
-    for segments in (0, MANY):
+def peers(segments):
+    """Both, in turn, with so many segments on record."""
+    def part(options):
+        found = {"runs": []}
         for coordinator in ("stock", "quorate"):
             kind, binary = ("quorate", options.quorate) if coordinator == "quorate" \
                 else ("etcd", options.etcd)
@@ -70,7 +70,8 @@ def peers(options):
                     "--segments", str(segments), "--chaos", options.chaos, "--out", out)
                 with open(os.path.join(out, "bench.json"), encoding="utf-8") as file:
                     found["runs"].append(json.load(file))
-    return found
+        return found
+    return part
 
 
 def alone(*arguments):
@@ -82,7 +83,8 @@ def alone(*arguments):
 
 
 PARTS = {
-    "peers": peers,
+    "peers": peers(0),
+    "many": peers(MANY),
     "small": alone("--failovers", "{failovers}"),
     "large": alone("--segments", str(MILLION), "--failovers", "{failovers}"),
     "nodes": alone("--data-nodes", "1000", "--channels", "10000"),
@@ -113,35 +115,34 @@ def render(results):
         " Milvus.\n",
         f"Machine: {os.cpu_count()} cores of {processor()}, Linux {platform.release()}.\n",
     ]
-    if "peers" in results:
-        parts.append(render_peers(results["peers"]))
+    parts += [render_peers(name, results[name]) for name in ("peers", "many") if name in results]
     parts += [render_alone(name, results[name]) for name in ("small", "large", "nodes")
               if name in results]
     return "\n".join(parts)
 
 
-def render_peers(found):
-    lines = [f"## Against stock ({found['when']})\n",
-             "| segments on record | call | clients | ours /s | stock /s | ratio "
-             "| p50 ms ours / stock | p99 ms ours / stock |", "|---|---|---|---|---|---|---|---|"]
+def render_peers(name, found):
+    title = {"peers": "Against stock", "many": f"Against stock, {MANY:,} segments on record"}[name]
+    lines = [f"## {title} ({found['when']})\n",
+             "| call | clients | ours /s | stock /s | ratio "
+             "| p50 ms ours / stock | p99 ms ours / stock |", "|---|---|---|---|---|---|---|"]
     by_case = {}
     for one in found["runs"]:
         for call in one["calls"]:
-            case = (one["segments"], call["method"], call["n_clients"])
+            case = (call["method"], call["n_clients"])
             by_case.setdefault(case, {})[one["coordinator"]] = call
-    for (segments, method, clients), both in by_case.items():
+    for (method, clients), both in by_case.items():
         ours, stock = both.get("quorate"), both.get("stock")
         if not ours or not stock:
             continue
         lines.append(
-            f"| {segments:,} | {NAMES[method]} | {clients} | {ours['per_s']:,.0f}"
+            f"| {NAMES[method]} | {clients} | {ours['per_s']:,.0f}"
             f" | {stock['per_s']:,.1f} | {ours['per_s'] / stock['per_s']:,.1f}x"
             f" | {ours['p50_ms']:.2f} / {stock['p50_ms']:.2f}"
             f" | {ours['p99_ms']:.1f} / {stock['p99_ms']:.1f} |")
     lines.append("\nMilvus answers its first call after its start:\n")
-    lines += ["| segments on record | DataCoord | seconds |", "|---|---|---|"]
-    lines += [f"| {one['segments']:,} | {one['coordinator']} | {one['ready_s']:.1f} |"
-              for one in found["runs"]]
+    lines += ["| DataCoord | seconds |", "|---|---|"]
+    lines += [f"| {one['coordinator']} | {one['ready_s']:.1f} |" for one in found["runs"]]
     errors = sum(call["n_errors"] for one in found["runs"] for call in one["calls"])
     lines.append(f"\nFailed calls: {errors}.\n")
     return "\n".join(lines)

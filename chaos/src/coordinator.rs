@@ -31,6 +31,7 @@ pub use passes::PassReport;
 pub use segments::load as write_segments;
 use target::{Place, Target};
 
+const ROOT_PATH: &str = "by-dev";
 const COLLECTION: i64 = 449_000_000_000_000_000;
 const N_CHANNELS: usize = 4;
 /// Of each collection that only channels are asked of.
@@ -186,7 +187,8 @@ pub async fn against(
     seconds: u64,
 ) -> Result<Vec<CallReport>> {
     let Running { etcd, root_path, collection, partition, channels, data_node } = running;
-    let place = Place { collection, partition, channels, data_node };
+    let data_nodes = vec![data_node; channels.len()];
+    let place = Place { collection, partition, channels, data_nodes };
     let target = Target::new(&etcd, &root_path, place)?;
     let mut reports = Vec::new();
     for n_clients in clients {
@@ -224,13 +226,22 @@ pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
     take_role(&mut cluster).await?;
 
     let mut nodes = DataNodes::start(&cluster.endpoints(), options.n_data_nodes).await?;
-    let target = Target::new(&cluster.endpoints(), "by-dev", place(&collections[0], &nodes))?;
+    let main = &collections[0];
+    let mut place = Place {
+        collection: main.id,
+        partition: main.partition(),
+        channels: main.channels.clone(),
+        data_nodes: Vec::new(),
+    };
+    let target = Target::new(&cluster.endpoints(), ROOT_PATH, place.clone())?;
     let watching = Instant::now();
     for collection in &collections {
         watch_channels(&target, collection).await?;
     }
     nodes.wait_watched(report.n_channels, PATIENCE).await?;
     report.watched_s = watching.elapsed().as_secs_f64();
+    place.data_nodes = main.channels.iter().filter_map(|channel| nodes.owner(channel)).collect();
+    let target = Target::new(&cluster.endpoints(), ROOT_PATH, place)?;
     measure_calls(options, &target, &mut cluster, &mut report).await?;
     let n_flushed = options.n_channels.div_ceil(CHANNELS_OF_COLLECTION);
     let flushed = &collections[1..=n_flushed];
@@ -367,15 +378,6 @@ fn collections(options: &CoordinatorOptions) -> Vec<Collection> {
     }
     collections.extend(segments::collections(options.n_segments));
     collections
-}
-
-fn place(collection: &Collection, nodes: &DataNodes) -> Place {
-    Place {
-        collection: collection.id,
-        partition: collection.partition(),
-        channels: collection.channels.clone(),
-        data_node: nodes.first(),
-    }
 }
 
 fn physical(channel: &str) -> String {

@@ -307,6 +307,9 @@ fn save(place: &Place, segment: &OpenSegment) -> data::SaveBinlogPathsRequest {
         };
         data::FieldBinlog { field_id: field, binlogs: vec![binlog] }
     };
+    let owners = place.channels.iter().zip(&place.data_nodes);
+    let mut owners = owners.filter(|(channel, _)| **channel == segment.channel);
+    let source_id = owners.next().map_or(0, |(_, node)| *node);
     let position = msg::MsgPosition {
         channel_name: segment.channel.clone(),
         msg_id: vec![1; 8].into(),
@@ -314,7 +317,7 @@ fn save(place: &Place, segment: &OpenSegment) -> data::SaveBinlogPathsRequest {
         timestamp,
     };
     data::SaveBinlogPathsRequest {
-        base: Some(common::MsgBase { source_id: place.data_node, ..Default::default() }),
+        base: Some(common::MsgBase { source_id, ..Default::default() }),
         segment_id: segment.id,
         collection_id: place.collection,
         field2_binlog_paths: FIELDS.iter().map(|field| log("insert_log", *field)).collect(),

@@ -79,10 +79,6 @@ impl DataNodes {
         Ok(DataNodes { shared, leases, _tasks: tasks })
     }
 
-    pub(super) fn first(&self) -> i64 {
-        FIRST_ID
-    }
-
     pub(super) fn owner(&self, channel: &str) -> Option<i64> {
         self.shared.facts.lock().owners.get(channel).map(|(node, _)| *node)
     }
@@ -319,6 +315,13 @@ macro_rules! data_node {
                 Ok(Response::new(common::Status::default()))
             }
 
+            async fn flush_channels(
+                &self,
+                _request: Request<data::FlushChannelsRequest>,
+            ) -> Result<Response<common::Status>, Status> {
+                Ok(Response::new(common::Status::default()))
+            }
+
             async fn get_compaction_state(
                 &self,
                 _request: Request<data::CompactionStateRequest>,
@@ -348,7 +351,6 @@ data_node! {
     import(data::ImportTaskRequest) -> common::Status;
     resend_segment_stats(data::ResendSegmentStatsRequest) -> data::ResendSegmentStatsResponse;
     add_import_segment(data::AddImportSegmentRequest) -> data::AddImportSegmentResponse;
-    flush_channels(data::FlushChannelsRequest) -> common::Status;
     notify_channel_operation(data::ChannelOperationsRequest) -> common::Status;
     check_channel_operation_progress(data::ChannelWatchInfo) -> data::ChannelOperationProgressResponse;
 }

@@ -19,13 +19,14 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before the session key is read again.
 pub(super) const PAUSE: Duration = Duration::from_millis(5);
 
-/// Where rows go, and which data node has the channels.
+/// Where rows go, and which data nodes have the channels.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) collection: i64,
     pub(super) partition: i64,
     pub(super) channels: Vec<String>,
-    pub(super) data_node: i64,
+    /// Of each channel; nobody's where it does not matter.
+    pub(super) data_nodes: Vec<i64>,
 }
 
 /// Follows the session key.
@@ -117,7 +118,7 @@ impl Target {
             collection: collection.id,
             partition: collection.partition(),
             channels: collection.channels.clone(),
-            data_node: self.place.data_node,
+            data_nodes: Vec::new(),
         };
         Target { place: Arc::new(place), ..self.clone() }
     }

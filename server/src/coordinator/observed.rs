@@ -25,7 +25,7 @@ pub(crate) struct Observed {
 struct Facts {
     channels: BTreeMap<String, ChannelFacts>,
     segments: BTreeMap<SegmentId, SegmentFacts>,
-    /// Channels with a tick that the sealing duty has not seen.
+    /// Channels with a tick, or a seal, that the sealing duty has not seen.
     ticked: BTreeSet<String>,
 }
 
@@ -124,6 +124,12 @@ impl Observed {
     pub(crate) fn channel_load(&self, channel: &str) -> Option<(i64, Duration)> {
         let facts = self.facts.lock();
         facts.channels.get(channel).map(|known| (known.rows, known.at.elapsed()))
+    }
+
+    /// Has the sealing duty look at a channel at once: what is sealed may not need another tick.
+    pub(crate) fn look_at(&self, channel: &str) {
+        self.facts.lock().ticked.insert(channel.to_owned());
+        self.ticked.notify_one();
     }
 
     /// Channels with a tick that was not taken yet.

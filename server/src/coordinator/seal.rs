@@ -97,6 +97,7 @@ async fn seal_part(
         Ok(outcome) => {
             for (id, segment, _) in &part {
                 lead.observed.assigner.forget(*id, segment);
+                lead.observed.look_at(&segment.channel);
                 tracing::info!(
                     segment = id.0,
                     collection = segment.collection.0,
