@@ -9,6 +9,7 @@ pub(crate) mod clients;
 pub(crate) mod connections;
 pub(crate) mod counts;
 pub(crate) mod data_nodes;
+pub(crate) mod deltas;
 pub(crate) mod failure;
 pub(crate) mod garbage;
 pub(crate) mod hand_over;

@@ -25,8 +25,16 @@ pub(crate) struct Observed {
 struct Facts {
     channels: BTreeMap<String, ChannelFacts>,
     segments: BTreeMap<SegmentId, SegmentFacts>,
+    flushes: BTreeMap<String, ToldFlush>,
     /// Channels with a tick, or a seal, that the sealing duty has not seen.
     ticked: BTreeSet<String>,
+}
+
+/// The newest flush that a channel's data node was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ToldFlush {
+    node: ServerId,
+    ts: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -148,6 +156,26 @@ impl Observed {
         true
     }
 
+    /// Whether a data node has to be told to flush a channel up to a timestamp: from then on it counts
+    /// as told.
+    pub(crate) fn begin_channel_flush(&self, channel: &str, node: ServerId, ts: u64) -> bool {
+        let mut facts = self.facts.lock();
+        let known = facts.flushes.get(channel);
+        if known.is_some_and(|known| known.node == node && known.ts >= ts) {
+            return false;
+        }
+        facts.flushes.insert(channel.to_owned(), ToldFlush { node, ts });
+        true
+    }
+
+    /// It did not take it.
+    pub(crate) fn forget_channel_flush(&self, channel: &str, node: ServerId, ts: u64) {
+        let mut facts = self.facts.lock();
+        if facts.flushes.get(channel) == Some(&ToldFlush { node, ts }) {
+            facts.flushes.remove(channel);
+        }
+    }
+
     pub(crate) fn forget(&self, segment: SegmentId) {
         self.facts.lock().segments.remove(&segment);
     }
@@ -156,6 +184,7 @@ impl Observed {
         self.assigner.forget_channel(channel);
         let mut facts = self.facts.lock();
         facts.channels.remove(channel);
+        facts.flushes.remove(channel);
         facts.ticked.remove(channel);
     }
 }

@@ -15,6 +15,7 @@ STARTS_WITH_STOCK = True
 # Copying every change would be a load of its own.
 HISTORY = False
 READY_S = 900
+DATA_NODES = META + "session/datanode-"
 # The last one leaves many segments behind.
 METHODS = ("assign-segment-id", "get-recovery-info", "save-binlog-paths")
 PATIENCE_S = 600
@@ -23,10 +24,15 @@ SHARDS = 4
 
 
 def prepare(stage):
-    """Before the role is on, its keys are written like any others."""
-    count = stage.options.segments
-    if count:
-        chaos(stage, "segments", "--endpoints", stage.cluster.endpoints, "--count", str(count))
+    """Before the role is on, its keys are written like any others: many segments of the collection
+    that rows are assigned in later."""
+    if stage.options.segments:
+        stage.milvus.start()
+        create(stage)
+        place = place_of(stage)
+        stage.milvus.kill()
+        chaos(stage, "segments", "--endpoints", stage.cluster.endpoints,
+              "--count", str(stage.options.segments), *place[2:8])
     if stage.ours:
         stage.cluster.take_role(stage.milvus.config_path)
 
@@ -34,7 +40,8 @@ def prepare(stage):
 def run(stage):
     measured = {"coordinator": stage.options.coordinator, "segments": stage.options.segments,
                 "ready_s": stage.ready_s, "calls": []}
-    create(stage)
+    if not stage.options.segments:
+        create(stage)
     place = place_of(stage)
     for method in METHODS:
         seconds, clients = (8, "1,16,64") if stage.ours or not stage.options.segments \
@@ -58,14 +65,15 @@ def create(stage):
 
 
 def place_of(stage):
-    """The arguments that say where rows go, once a data node has the channels."""
+    """The arguments that say where rows go, once the newest data node has the channels."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         store = small_metastore(stage)
         number = store.collection("bench")
         watches = {channel: node for node, channel in store.watches()}
         channels = list(store.collections[number].virtual_channel_names)
-        if all(channel in watches for channel in channels):
+        node = max(int(key.rpartition("-")[2]) for key in stage.cluster.read(DATA_NODES))
+        if all(watches.get(channel) == str(node) for channel in channels):
             break
         assert time.monotonic() < deadline, f"channels are watched by {watches}"
         time.sleep(0.5)
@@ -73,7 +81,7 @@ def place_of(stage):
                     if one.collection_id == number)
     return ("--etcd", stage.cluster.endpoints, "--collection", str(number),
             "--partition", str(partition), "--channels", ",".join(channels),
-            "--data-node", watches[channels[0]])
+            "--data-node", str(node))
 
 
 def small_metastore(stage):

@@ -16,6 +16,8 @@ IDS = {"ID", "collectionID", "partitionID", "segmentID", "indexID", "buildID",
        "collection_id", "partition_id", "segments"}
 NODES = {"nodeID", "datanode_id", "opID"}
 CHANNELS = {"insert_channel", "channel_name", "channelName", "channel_names"}
+# Fields of a collection are numbered from here on; below are those that Milvus adds.
+FIRST_OWN_FIELD = 100
 # Not DataCoord's; only read for names.
 OTHERS = ("root-coord/",)
 
@@ -33,13 +35,23 @@ def lines(messages, events, store):
         if isinstance(record, str):
             found.append(f"{name} = {record}")
             continue
-        fields = flat(names, record, "")
-        # Compressed, with timestamps in it: a byte more or less.
-        sized = "/deltalog/" in name
-        found += [f"{name} {path} = {'a size' if sized and path.endswith('.log_size') else value}"
-                  for path, value in fields]
+        fields = sums(record, name) if hasattr(record, "binlogs") else flat(names, record, "")
+        found += [f"{name} {path} = {value}" for path, value in fields]
     # A record whose fields all have their default is a record nevertheless.
     return sorted([*found, *(f"{name} .records = {count}" for name, count in counts.items())])
+
+
+def sums(logs, name):
+    """When a data node begins a new log is its own affair: all of a field are one."""
+    yield ".fieldID", logs.fieldID
+    yield ".entries_num", sum(log.entries_num for log in logs.binlogs)
+    # Of row ids and timestamps, and of deletes, which have some in them: they compress differently.
+    varies = "/deltalog/" in name or logs.fieldID < FIRST_OWN_FIELD
+    yield ".log_size", "a size" if varies else sum(log.log_size for log in logs.binlogs)
+    # A compound statistics file is called 1 by everybody.
+    yield ".logID", " and ".join(sorted({"1" if log.logID == 1 else "a log"
+                                         for log in logs.binlogs}))
+    yield ".log_path", " and ".join(sorted({log.log_path for log in logs.binlogs}))
 
 
 def name_of_key(names, key):
@@ -86,9 +98,6 @@ def scalar(names, descriptor, value, at):
         return "a position"
     if name in NODES:
         return names.node(value) if value else "none"
-    if name == "logID":
-        # A compound statistics file is called 1 by everybody.
-        return "1" if value == 1 else "a log"
     if name == "id":
         # Of an import task, and nothing else refers to it.
         return "an id"

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::coordinator::seal::{self, SealReason};
 use crate::coordinator::{Code, Failure, Lead, tso};
+use crate::tasks;
 
 /// How long the data nodes of a collection may take to accept a flush.
 const FLUSH_CHANNELS_TIMEOUT: Duration = Duration::from_secs(180);
@@ -114,7 +115,12 @@ async fn flush_channels(
                 Err(error) => Err(error),
             };
             match told {
-                Ok(()) => done.extend(channels.into_iter().map(|channel| (channel, node))),
+                Ok(()) => {
+                    for channel in channels {
+                        lead.observed.begin_channel_flush(&channel, node, flush_ts);
+                        done.insert(channel, node);
+                    }
+                }
                 Err(error) => failure = Some(error),
             }
         }
@@ -134,18 +140,44 @@ pub(super) async fn get_flush_state(
     request: data::GetFlushStateRequest,
 ) -> Result<milvus::GetFlushStateResponse, Failure> {
     let view = lead.view().await?;
-    let flushed = view.read(|state| {
+    let (are_segments_done, behind) = view.read(|state| {
         let segments = state.views().segments();
         let is_done = |id: &i64| segments.healthy(SegmentId(*id)).is_none_or(Segment::is_flushed);
-        if !request.segment_i_ds.iter().all(is_done) {
-            return false;
-        }
-        let collection = collection_of(state, &request);
         // Old clients give no timestamp and ask of segments alone.
-        request.flush_ts == 0
-            || collection.is_none_or(|id| are_channels_past(state, id, request.flush_ts))
+        let collection = collection_of(state, &request).filter(|_| request.flush_ts != 0);
+        let behind = collection.map(|id| channels_behind(state, id, request.flush_ts));
+        (request.segment_i_ds.iter().all(is_done), behind.unwrap_or_default())
     });
+    let flushed = are_segments_done && behind.is_empty();
+    remind(lead, behind, request.flush_ts).await;
     Ok(milvus::GetFlushStateResponse { status: None, flushed })
+}
+
+/// Tells data nodes of a flush that they do not know: the one that was told is gone, or the leader
+/// that told it. Without it they keep deletes of written segments for ten minutes.
+async fn remind(lead: &Arc<Lead>, behind: Vec<(String, ServerId)>, flush_ts: u64) {
+    // A flush of the future would stand in the way of those of today.
+    if behind.is_empty() || lead.tso.estimate().await.is_ok_and(|now_ts| now_ts < flush_ts) {
+        return;
+    }
+    for (channel, node) in behind {
+        if node == ServerId::NOBODY || !lead.observed.begin_channel_flush(&channel, node, flush_ts)
+        {
+            continue;
+        }
+        let lead = Arc::clone(lead);
+        tasks::spawn("flush-again", async move {
+            let told = match lead.clients().data_node(node) {
+                Ok(mut client) => client.flush_channels(flush_ts, vec![channel.clone()]).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = told {
+                // The client asks again.
+                tracing::debug!(channel, node = node.0, %error, "a flush is not taken yet");
+                lead.observed.forget_channel_flush(&channel, node, flush_ts);
+            }
+        });
+    }
 }
 
 fn collection_of(state: &State, request: &data::GetFlushStateRequest) -> Option<CollectionId> {
@@ -160,16 +192,20 @@ fn collection_of(state: &State, request: &data::GetFlushStateRequest) -> Option<
     catalog.resolve(database, &request.collection_name)
 }
 
-/// Whether all channels of a collection are consumed and written up to a timestamp: those of nobody
-/// included, those that have ended not.
-fn are_channels_past(state: &State, collection: CollectionId, ts: u64) -> bool {
+/// Channels of a collection that are not consumed and written up to a timestamp, with their data
+/// nodes: those of nobody included, those that have ended not.
+fn channels_behind(state: &State, collection: CollectionId, ts: u64) -> Vec<(String, ServerId)> {
     let assignments = state.views().assignments();
-    assignments
-        .of_collection(collection)
-        .filter(|(channel, _)| assignments.removal(channel) != Some(true))
-        .all(|(channel, _)| {
-            assignments.checkpoint(channel).is_some_and(|checkpoint| checkpoint.timestamp >= ts)
-        })
+    let is_behind = |channel: &str| {
+        let checkpoint = assignments.checkpoint(channel);
+        assignments.removal(channel) != Some(true)
+            && checkpoint.is_none_or(|checkpoint| checkpoint.timestamp < ts)
+    };
+    let channels = assignments.of_collection(collection);
+    channels
+        .filter(|(channel, _)| is_behind(channel))
+        .map(|(channel, assignment)| (channel.to_string(), assignment.node))
+        .collect()
 }
 
 pub(super) async fn get_flush_all_state(
@@ -177,7 +213,7 @@ pub(super) async fn get_flush_all_state(
     request: milvus::GetFlushAllStateRequest,
 ) -> Result<milvus::GetFlushAllStateResponse, Failure> {
     let view = lead.view().await?;
-    let flushed = view.read(|state| {
+    let behind: Vec<_> = view.read(|state| {
         let catalog = state.views().catalog();
         let only = match request.db_name.as_str() {
             "" => None,
@@ -197,7 +233,10 @@ pub(super) async fn get_flush_all_state(
         });
         Ok(collections
             .into_iter()
-            .all(|(key, _)| are_channels_past(state, key.collection, request.flush_all_ts)))
+            .flat_map(|(key, _)| channels_behind(state, key.collection, request.flush_all_ts))
+            .collect())
     })?;
+    let flushed = behind.is_empty();
+    remind(lead, behind, request.flush_all_ts).await;
     Ok(milvus::GetFlushAllStateResponse { status: None, flushed })
 }

@@ -14,7 +14,7 @@ use statemachine::view::{CollectionId, PartitionId, SegmentId, ServerId};
 
 use crate::coordinator::assign::{self, LotKey, Slice};
 use crate::coordinator::failure::{status_of, success};
-use crate::coordinator::{Code, Failure, Lead};
+use crate::coordinator::{Code, Failure, Lead, deltas};
 
 /// Rows in one request for one channel; more is a mistake.
 const ROWS_MAX: u32 = 1 << 30;
@@ -139,7 +139,7 @@ pub(super) async fn save_binlog_paths(
     let segment = SegmentId(request.segment_id);
     let is_final = request.flushed || request.dropped;
     let command = saved::command(lead, request).await?;
-    lead.propose_segment(Kind::SaveBinlogs(command)).await?;
+    deltas::save(lead, command).await?;
     if is_final {
         forget(lead, segment);
     }

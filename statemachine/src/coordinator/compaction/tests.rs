@@ -12,7 +12,7 @@ use proto::quorate::coordinator_command::Area;
 use proto::quorate::{
     self, AlterCollection, ChannelRecord, CompactionInput, CompactionState, CompactionTask,
     CompleteCompaction, ControlCompaction, EndCompaction, ForgetCompactions, PlanCompactions,
-    SegmentRef, SendCompaction, SetRole,
+    SaveBinlogs, SegmentRef, SendCompaction, SetRole, segment_command,
 };
 
 use crate::coordinator::Refusal;
@@ -584,4 +584,25 @@ fn changed_properties_are_merged_and_kept() {
     let found = ["ttl", "automatic", "else"].map(|key| plans.altered(CollectionId(1), key));
     assert_eq!(found, [Some("2"), Some("true"), None]);
     assert_eq!(plans.altered(CollectionId(2), "ttl"), None);
+}
+
+#[test]
+fn deletes_of_an_input_that_come_after_the_result_are_refused_not_lost() {
+    let mut stage = Stage::completed();
+    let save = |deltas: &[i64]| {
+        let saved = SaveBinlogs {
+            segment: Some(segment(11)),
+            node: 7,
+            channel: CHANNEL.to_owned(),
+            deltalogs: deltas.iter().map(|log| field_logs(0, &[*log])).collect(),
+            ..SaveBinlogs::default()
+        };
+        let kind = segment_command::Kind::SaveBinlogs(saved);
+        Command::Coordinator(quorate::CoordinatorCommand {
+            area: Some(Area::Segment(quorate::SegmentCommand { kind: Some(kind) })),
+        })
+    };
+    assert!(stage.machine.run(save(&[])).is_ok());
+    let refused = stage.machine.run(save(&[905])).expect_err("they belong to the result");
+    assert_eq!(refused.to_string(), "segment 11 is in state 6, which does not allow that");
 }

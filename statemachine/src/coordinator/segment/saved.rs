@@ -21,6 +21,11 @@ pub(super) fn save(records: &mut Records<'_, '_>, command: SaveBinlogs) -> Resul
     let info = record(records, of)?;
     let mut outcomes = Outcomes::default();
     match super::state_of(&info) {
+        // Deletes that were on their way when a compaction took the segment in belong to its result.
+        SegmentState::Dropped if info.compacted && !command.deltalogs.is_empty() => {
+            let state = i64::from(i32::from(SegmentState::Dropped));
+            return Err(Refusal::SegmentState { segment: of.segment, state }.into());
+        }
         // Whoever drops a segment has no use for what is still written of it.
         SegmentState::Dropped => return Ok(outcomes),
         SegmentState::None | SegmentState::NotExist => {

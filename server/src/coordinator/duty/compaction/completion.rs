@@ -5,18 +5,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use futures::{StreamExt, TryStreamExt, stream};
 use proto::milvus::data::{self, CompactionResult, SyncSegmentsRequest};
 use proto::quorate::compaction_command::Kind;
 use proto::quorate::{CompactionState, CompactionTask, CompleteCompaction, SegmentRef};
 use statemachine::view::{SegmentId, ServerId};
 
 use super::{end, results};
+use crate::coordinator::deltas::{self, Delta};
 use crate::coordinator::{Failure, Lead, records};
 use crate::tasks;
 
-/// Copies of delta logs at a time.
-const COPIES: usize = 8;
 /// How often deletes may come between the copies and the command before the next round goes on.
 const ATTEMPTS: usize = 8;
 
@@ -43,6 +41,8 @@ async fn complete(
     task: &CompactionTask,
     result: &CompactionResult,
 ) -> Result<(), Failure> {
+    let CompactionTask { collection, partition, .. } = *task;
+    let to = SegmentRef { collection, partition, segment: result.segment_id };
     let mut copied = BTreeSet::new();
     let mut refused = None;
     for _attempt in 0..ATTEMPTS {
@@ -55,7 +55,7 @@ async fn complete(
             // It was not for deltas that it was refused.
             return Err(failure);
         }
-        copy(lead, task, result.segment_id, new).await?;
+        deltas::copy(lead, to, new).await?;
         copied = later.into_iter().map(|delta| delta.log).collect();
         let complete = CompleteCompaction {
             plan: task.plan,
@@ -77,13 +77,7 @@ async fn complete(
     Err(refused.unwrap_or_else(|| Failure::Unavailable("deletes keep coming".to_owned())))
 }
 
-/// A delta log that its input got after the plan was sent.
-#[derive(Clone, Debug)]
-struct Delta {
-    log: i64,
-    path: String,
-}
-
+/// Delta logs that inputs got after the plan was sent.
 async fn later_deltas(lead: &Arc<Lead>, task: &CompactionTask) -> Result<Vec<Delta>, Failure> {
     let ids: Vec<SegmentId> = task.inputs.iter().map(|input| SegmentId(input.segment)).collect();
     let inputs = read(lead, ids).await?;
@@ -96,28 +90,6 @@ async fn later_deltas(lead: &Arc<Lead>, task: &CompactionTask) -> Result<Vec<Del
         later.extend(new.map(|log| Delta { log: log.log_id, path: log.log_path }));
     }
     Ok(later)
-}
-
-async fn copy(
-    lead: &Arc<Lead>,
-    task: &CompactionTask,
-    segment: i64,
-    deltas: Vec<Delta>,
-) -> Result<(), Failure> {
-    let root = lead.settings().storage_root();
-    let CompactionTask { plan, collection, partition, .. } = *task;
-    let folder = format!("{root}/delta_log/{collection}/{partition}/{segment}");
-    let objects = lead.coordinator.objects();
-    let copies = deltas.into_iter().map(|Delta { log, path }| {
-        let to = format!("{folder}/{log}");
-        async move {
-            objects.copy(&path, &to).await.map_err(|error| {
-                tracing::warn!(plan, path, %error, "a delta log is not copied");
-                Failure::Unavailable(format!("delta log {path} is not copied: {error}"))
-            })
-        }
-    });
-    stream::iter(copies).buffer_unordered(COPIES).try_collect::<()>().await
 }
 
 /// Segments with their logs, read off the threads that serve calls.
