@@ -77,3 +77,8 @@ fn a_channel_moves_while_it_is_compacted_and_loses_nothing() {
 fn the_role_is_taken_from_stock_and_handed_back_with_nothing_lost() {
     check("handover", Duration::from_secs(300));
 }
+
+#[test]
+fn deletes_that_overlap_with_compactions_are_in_their_results() {
+    check("overlap", Duration::from_secs(200));
+}
