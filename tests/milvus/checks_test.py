@@ -117,6 +117,17 @@ class Checks(unittest.TestCase):
         self.assertEqual(len(different), 1)
         self.assertEqual(differences.sort_out(different), ({}, different))
 
+    def test_logs_are_compared_by_their_sums(self):
+        def lines(*sizes):
+            logs = self.messages["data.FieldBinlog"](fieldID=100, binlogs=[
+                {"entries_num": size, "log_size": size, "logID": 40 + size} for size in sizes])
+            store = self.store({SEGMENT: self.segment(),
+                                f"{META}datacoord-meta/binlog/10/20/30/100":
+                                    logs.SerializeToString()})
+            return normalise.lines(self.messages, [], store)
+        self.assertEqual(list(normalise.compare(lines(3, 4), lines(7))), [])
+        self.assertEqual(len(list(normalise.compare(lines(3, 4), lines(8)))), 2)
+
     def test_settings_are_changed_in_place_or_added(self):
         text = "dataCoord:\n  gc:\n    interval: 3600 # seconds\n  port: 1\n"
         changed = with_settings(text, {"dataCoord.gc.interval": 5, "dataCoord.new.one": 1,

@@ -35,7 +35,8 @@ def lines(messages, events, store):
         if isinstance(record, str):
             found.append(f"{name} = {record}")
             continue
-        fields = sums(record, name) if hasattr(record, "binlogs") else flat(names, record, "")
+        is_logs = record.DESCRIPTOR.name == "FieldBinlog"
+        fields = sums(record, name) if is_logs else flat(names, record, "")
         found += [f"{name} {path} = {value}" for path, value in fields]
     # A record whose fields all have their default is a record nevertheless.
     return sorted([*found, *(f"{name} .records = {count}" for name, count in counts.items())])
