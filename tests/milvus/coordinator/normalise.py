@@ -44,6 +44,9 @@ def lines(messages, events, store):
 
 def sums(logs, name):
     """When a data node begins a new log is its own affair: all of a field are one."""
+    if not logs.binlogs:
+        yield ".binlogs", "none"
+        return
     yield ".fieldID", logs.fieldID
     yield ".entries_num", sum(log.entries_num for log in logs.binlogs)
     # Of row ids and timestamps, and of deletes, which have some in them: they compress differently.
