@@ -28,7 +28,7 @@ use calls::Load;
 pub use calls::{CallReport, Method};
 use data_nodes::DataNodes;
 pub use passes::PassReport;
-pub use segments::{Home, load as write_segments};
+pub use segments::load as write_segments;
 use target::{Place, Target};
 
 const ROOT_PATH: &str = "by-dev";
@@ -219,7 +219,7 @@ pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
     let mut cluster = Cluster::start(&options.cluster).await?;
     // Before the role is on, its keys are written like any others.
     let loading = Instant::now();
-    segments::load(options.n_segments, None, &cluster.endpoints()).await?;
+    segments::load(options.n_segments, &cluster.endpoints()).await?;
     report.load_s = loading.elapsed().as_secs_f64();
     let (root_coord, _server) = root_coord::start().await?;
     prepare(&cluster, &root_coord, &collections).await?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use chaos::backup::BackupOptions;
 use chaos::bench::BenchOptions;
 use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
-use chaos::coordinator::{self, CoordinatorOptions, Home, Method, Running};
+use chaos::coordinator::{self, CoordinatorOptions, Method, Running};
 use chaos::failover::{FailoverOptions, Mode};
 use chaos::load::{LoadOptions, Op};
 use chaos::snapshot::SnapshotOptions;
@@ -181,13 +181,6 @@ enum Command {
         endpoints: Vec<String>,
         #[arg(long)]
         count: u64,
-        /// All of this one, which exists [default: as many as it takes, which do not]
-        #[arg(long, requires = "partition", requires = "channels")]
-        collection: Option<i64>,
-        #[arg(long, default_value_t = 0)]
-        partition: i64,
-        #[arg(long, value_delimiter = ',')]
-        channels: Vec<String>,
     },
     /// Closed-loop load on any etcd v3 endpoints
     Load {
@@ -424,9 +417,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Segments { endpoints, count, collection, partition, channels } => {
-            let home = collection.map(|collection| Home { collection, partition, channels });
-            coordinator::write_segments(count, home, &endpoints).await?;
+        Command::Segments { endpoints, count } => {
+            coordinator::write_segments(count, &endpoints).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench {

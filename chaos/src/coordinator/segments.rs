@@ -26,29 +26,19 @@ const ROWS: i64 = 900_000;
 const DROPPED_EVERY: u64 = 10;
 const N_SHARDS: usize = 4;
 
-/// Whose segments they are.
-#[derive(Clone, Debug)]
-pub struct Home {
-    pub collection: i64,
-    pub partition: i64,
-    pub channels: Vec<String>,
-}
-
-/// Writes `n` segments of one collection, or of as many as it takes.
+/// Writes `n` segments.
 ///
 /// # Errors
 /// A write failed.
-pub async fn load(n: u64, home: Option<Home>, endpoints: &[String]) -> Result<()> {
+pub async fn load(n: u64, endpoints: &[String]) -> Result<()> {
     if n == 0 {
         return Ok(());
     }
     let next = Arc::new(AtomicU64::new(0));
-    let home = home.map(Arc::new);
     let mut clients = JoinSet::new();
     for nth in 0..N_CLIENTS {
         let endpoint = endpoints[index(nth, endpoints.len())].clone();
         let next = Arc::clone(&next);
-        let home = home.clone();
         clients.spawn(async move {
             let connection = Connection::open(&endpoint).await?;
             let head = connection.head("/etcdserverpb.KV/Txn")?;
@@ -58,8 +48,7 @@ pub async fn load(n: u64, home: Option<Home>, endpoints: &[String]) -> Result<()
                     return Ok::<(), anyhow::Error>(());
                 }
                 let last = (first + AT_ONCE).min(n);
-                let success =
-                    (first..last).flat_map(|nth| segment(nth, home.as_deref())).map(put).collect();
+                let success = (first..last).flat_map(segment).map(put).collect();
                 let request = etcd::TxnRequest { success, ..Default::default() };
                 connection.call(&head, encode(&request)).await.context("writing segments")?;
                 if first % 100_000 < AT_ONCE {
@@ -96,18 +85,14 @@ fn put((key, value): (String, Vec<u8>)) -> etcd::RequestOp {
     etcd::RequestOp { request: Some(etcd::request_op::Request::RequestPut(put)) }
 }
 
-/// The record of a segment and those of its logs. A data node that takes over a channel reads its
-/// statistics files, which nobody wrote: those of a home have none.
-fn segment(nth: u64, home: Option<&Home>) -> Vec<(String, Vec<u8>)> {
-    let spread = || {
-        let of = Collection::of(
-            (FIRST_COLLECTION + nth / SEGMENTS_OF_COLLECTION * 10).cast_signed(),
-            N_SHARDS,
-        );
-        Home { collection: of.id, partition: of.partition(), channels: of.channels }
-    };
-    let Home { collection, partition, channels } = home.cloned().unwrap_or_else(spread);
-    let channel = &channels[index(nth, channels.len())];
+/// The record of a segment and those of its logs.
+fn segment(nth: u64) -> Vec<(String, Vec<u8>)> {
+    let home = Collection::of(
+        (FIRST_COLLECTION + nth / SEGMENTS_OF_COLLECTION * 10).cast_signed(),
+        N_SHARDS,
+    );
+    let (collection, partition) = (home.id, home.partition());
+    let channel = &home.channels[index(nth, home.channels.len())];
     let id = id(nth);
     let is_dropped = nth.is_multiple_of(DROPPED_EVERY);
     let state = match is_dropped {
@@ -138,7 +123,7 @@ fn segment(nth: u64, home: Option<&Home>) -> Vec<(String, Vec<u8>)> {
         |area: &str| format!("by-dev/meta/datacoord-meta/{area}/{collection}/{partition}/{id}");
     let mut pairs = vec![(at("s"), info.encode_to_vec())];
     let fields = [0, 1, 100, 101].map(|field| ("binlog", field));
-    for (area, field_id) in fields.into_iter().chain(home.is_none().then_some(("statslog", 100))) {
+    for (area, field_id) in fields.into_iter().chain([("statslog", 100)]) {
         let log = data::Binlog {
             entries_num: ROWS,
             timestamp_from: FIRST_SEGMENT,

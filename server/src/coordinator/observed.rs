@@ -188,3 +188,22 @@ impl Observed {
         facts.ticked.remove(channel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_node_is_told_of_a_flush_once_unless_it_did_not_take_it() {
+        let observed = Observed::default();
+        let begin = |node, ts| observed.begin_channel_flush("dml_0_1v0", ServerId(node), ts);
+        assert!(begin(5, 10));
+        assert!(!begin(5, 10) && !begin(5, 9), "it knows of a later one");
+        assert!(begin(5, 11));
+        assert!(begin(6, 11), "another node does not");
+        observed.forget_channel_flush("dml_0_1v0", ServerId(6), 10);
+        assert!(!begin(6, 11), "that was another flush");
+        observed.forget_channel_flush("dml_0_1v0", ServerId(6), 11);
+        assert!(begin(6, 11));
+    }
+}

@@ -24,15 +24,10 @@ SHARDS = 4
 
 
 def prepare(stage):
-    """Before the role is on, its keys are written like any others: many segments of the collection
-    that rows are assigned in later."""
+    """Before the role is on, its keys are written like any others."""
     if stage.options.segments:
-        stage.milvus.start()
-        create(stage)
-        place = place_of(stage)
-        stage.milvus.kill()
         chaos(stage, "segments", "--endpoints", stage.cluster.endpoints,
-              "--count", str(stage.options.segments), *place[2:8])
+              "--count", str(stage.options.segments))
     if stage.ours:
         stage.cluster.take_role(stage.milvus.config_path)
 
@@ -40,8 +35,7 @@ def prepare(stage):
 def run(stage):
     measured = {"coordinator": stage.options.coordinator, "segments": stage.options.segments,
                 "ready_s": stage.ready_s, "calls": []}
-    if not stage.options.segments:
-        create(stage)
+    create(stage)
     place = place_of(stage)
     for method in METHODS:
         seconds, clients = (8, "1,16,64") if stage.ours or not stage.options.segments \
