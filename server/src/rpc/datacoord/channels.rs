@@ -66,7 +66,9 @@ pub(super) async fn broadcast_altered_collection(
     let is_known = view
         .read(|state| state.views().catalog().collection(CollectionId(collection_id)).is_some());
     if !is_known {
-        return Err(Failure::collection_not_found(collection_id));
+        // Stock takes it, and nobody ever asks for it.
+        tracing::warn!(collection = collection_id, "properties of an unknown collection");
+        return Ok(common::Status::default());
     }
     let alter = AlterCollection { collection: collection_id, properties };
     lead.propose_compaction(compaction_command::Kind::Alter(alter)).await?;
