@@ -22,6 +22,8 @@ PAGE = os.path.join(TOP, "docs", "benchmarks-coordinator.md")
 # So many that a stock coordinator is still measurable.
 MANY = 200_000
 MILLION = 1_000_000
+# No part takes half as long.
+HOUR_S = 3600
 NAMES = {"AssignSegmentId": "AssignSegmentID", "SaveBinlogPaths": "SaveBinlogPaths",
          "GetRecoveryInfo": "GetRecoveryInfoV2"}
 
@@ -94,7 +96,7 @@ PARTS = {
 def run(*command):
     print(f"$ {' '.join(command)}", flush=True)
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                          check=False)
+                          timeout=HOUR_S, check=False)
     if done.returncode != 0:
         sys.exit(f"{command[0]} ended with {done.returncode}:\n{done.stdout}")
     return done.stdout.strip().splitlines()[-1]

@@ -250,11 +250,9 @@ async fn follow(shared: Arc<Shared>) {
     let mut next = 1;
     for nth in 0usize.. {
         let node = &shared.nodes[nth % shared.nodes.len()];
-        // Its end is that of the node; the next one goes on where it ended.
-        if let Err(error) = follow_on(&shared, node, &permits, &mut next).await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            drop(error);
-        }
+        // It ends with its node, and goes on at the next one where it ended.
+        let _ended = follow_on(&shared, node, &permits, &mut next).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

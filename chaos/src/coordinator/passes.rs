@@ -1,10 +1,13 @@
 //! How long the leader's looks at all records take, from its metrics.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+const WITHIN: Duration = Duration::from_secs(10);
 const PASSES: [(&str, &str); 2] = [
     ("compactions", "quorate_coordinator_compaction_planning_latency"),
     ("garbage", "quorate_coordinator_garbage_planning_latency"),
@@ -21,10 +24,7 @@ pub struct PassReport {
 /// # Errors
 /// The node does not answer, or has no such metric.
 pub(super) async fn read(http: &str) -> Result<Vec<PassReport>> {
-    let mut stream = TcpStream::connect(http).await?;
-    stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {http}\r\n\r\n").as_bytes()).await?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page).await?;
+    let page = tokio::time::timeout(WITHIN, metrics(http)).await.context("reading metrics")??;
     let value = |name: String| -> Result<f64> {
         let line = page.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '));
         Ok(line.with_context(|| format!("no metric {name}"))?.trim().parse()?)
@@ -35,4 +35,13 @@ pub(super) async fn read(http: &str) -> Result<Vec<PassReport>> {
         Ok(PassReport { what: what.to_owned(), n_passes, mean_ms })
     };
     PASSES.into_iter().map(pass).collect()
+}
+
+async fn metrics(http: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(http).await?;
+    let request = format!("GET /metrics HTTP/1.0\r\nHost: {http}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    Ok(page)
 }

@@ -11,6 +11,7 @@ use crate::load::wire::{Connection, encode};
 use crate::numbers::float;
 
 const N_CLIENTS: usize = 32;
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const PATH: &str = "/quorate.admin.v1.Admin/Inspect";
 
 /// Answers a second of one node; `local` ones are not confirmed with the others.
@@ -42,7 +43,8 @@ pub(super) async fn run(
                     local,
                     ..Default::default()
                 };
-                let answer = connection.call(&head, encode(&request)).await?;
+                let calling = connection.call(&head, encode(&request));
+                let answer = tokio::time::timeout(CALL_TIMEOUT, calling).await??;
                 Sheet::decode(answer)?;
                 n_answers += 1;
             }
