@@ -258,7 +258,11 @@ pub(super) async fn garbage(args: GarbageArgs) -> anyhow::Result<Ending> {
             act(&args, Action::PauseGarbageS(time.as_secs().max(1))).await
         }
         GarbageCommand::Resume(args) => act(&args, Action::PauseGarbageS(0)).await,
-        GarbageCommand::DryRun(args) => act(&args, Action::GarbageDryRun(true)).await,
+        GarbageCommand::DryRun(mut args) => {
+            // It lists the whole object store.
+            args.cluster.timeout = args.cluster.timeout.max(DRY_RUN_WITHIN);
+            act(&args, Action::GarbageDryRun(true)).await
+        }
         GarbageCommand::Report(args) => act(&args, Action::GarbageReport(true)).await,
     }
 }
@@ -290,6 +294,7 @@ pub(super) async fn coordinator(args: CoordinatorArgs) -> anyhow::Result<Ending>
     }
 }
 
+const DRY_RUN_WITHIN: std::time::Duration = std::time::Duration::from_secs(600);
 const HAND_OVER_MARGIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 async fn list(subject: Subject, args: ListArgs) -> anyhow::Result<Ending> {
