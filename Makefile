@@ -59,9 +59,9 @@ demo-etcd: build
 	$(call step,demo of the etcd side,1 minute)
 	$(CHAOS) demo
 
-## make test       everything that a change must pass: at most 15 minutes after the build
+## make test       everything that a change must pass: about 20 minutes after the build
 test: setup
-	@echo "make test: budget 15 minutes after the build, on two cores"
+	@echo "make test: about 20 minutes after the build, on two cores"
 	$(MAKE) build
 	$(MAKE) check-format check-lints
 	$(MAKE) setup-clients
