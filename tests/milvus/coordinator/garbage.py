@@ -49,10 +49,21 @@ def run(stage):
     assert os.path.exists(os.path.join(stage.milvus.objects, YOUNG)), "the young alien is gone"
     for path in (OUTSIDE, ALMOST_INSIDE) if stage.ours else (OUTSIDE,):
         assert os.path.exists(os.path.join(stage.milvus.objects, path)), f"{path} is gone"
+    if stage.ours:
+        check_reports(stage)
     remove_young(stage)
     kept.check_rows()
     script.wait_quiet(stage)
     invariants.check_all(stage, {"kept": Rows(len(kept.live), kept.inserted)}, collected=True)
+
+
+def check_reports(stage):
+    """What was collected is told, and that nothing is left to collect."""
+    report = stage.quorate("gc", "report")
+    assert f"{len(OLD)} files that no record names" in report, report
+    left = stage.quorate("gc", "dry-run")
+    assert "0 files that no record names, 0 bytes, would go" in left, left
+    assert "1 files stay: younger than the tolerance" in left, left
 
 
 def compact(stage, ledger):

@@ -4,7 +4,6 @@ compaction under way; ours hands over with rows unflushed. Nothing is lost eithe
 With stock's coordinator the same happens without a change of roles: Milvus is killed and started.
 """
 
-import subprocess
 import time
 
 from coordinator import invariants, script
@@ -83,12 +82,8 @@ def check(stage, *ledgers):
 
 def hand_over(stage):
     """The role goes off on all nodes, and the built-in DataCoord steps in."""
-    binary = stage.options.binary
-    done = subprocess.run(
-        [binary, "coordinator", "hand-over", "--endpoints", stage.cluster.endpoints],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert done.returncode == 0, f"hand-over: {done.stdout}{done.stderr}"
-    stage.say(f"handed over: {done.stdout.strip()}")
+    told = stage.quorate("coordinator", "hand-over", timeout=WAIT_S)
+    stage.say(f"handed over: {told.strip()}")
     deadline = time.monotonic() + WAIT_S
     while (session := stage.cluster.coordinator_session() or {}).get("Address") != BUILT_IN:
         assert time.monotonic() < deadline, f"the built-in DataCoord does not step in: {session}"

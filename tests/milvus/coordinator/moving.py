@@ -1,7 +1,6 @@
 """Channels that move while their compactions run: to a second data node and back, by request and by
 loss. Nothing is lost, nothing is there twice, no deleted row is back."""
 
-import subprocess
 import time
 
 from coordinator import invariants, script
@@ -29,7 +28,7 @@ def run(stage):
     channels = ledger.channels
     real = owner(stage, channels)
     with DataNode(stage) as second:
-        channels_command(stage, "drain", real)
+        stage.quorate("channels", "drain", real)
         wait_owner(stage, channels, NODE)
         stage.say(f"{len(channels)} channels moved from data node {real} to {NODE}")
         # Rows and deletes go into the message queue, and nobody reads them yet.
@@ -37,8 +36,10 @@ def run(stage):
         ledger.delete(300)
         ledger.collection.compact()
         wait_plans(second, len(channels))
-        channels_command(stage, "undrain", real)
-        channels_command(stage, "drain", NODE)
+        running = stage.quorate("compactions", "list", "--state", "executing", "-o", "json")
+        assert all(str(plan) in running for plan in second.plans), running
+        stage.quorate("channels", "undrain", real)
+        stage.quorate("channels", "drain", NODE)
         time.sleep(STAYS_S)
         wait_owner(stage, channels, NODE, seconds=1)
         stage.say(f"{len(second.plans)} compactions run there: the channels stay for {STAYS_S} s")
@@ -64,18 +65,6 @@ def owner(stage, channels):
     return int(owners.pop())
 
 
-def channels_command(stage, *arguments):
-    done = command(stage, "channels", *arguments)
-    assert done.returncode == 0, f"channels {arguments}: {done.stdout}{done.stderr}"
-
-
-def command(stage, *arguments):
-    return subprocess.run(
-        [stage.options.binary, *(str(one) for one in arguments),
-         "--endpoints", stage.cluster.endpoints],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WAIT_S, check=False)
-
-
 def wait_plans(second, count):
     deadline = time.monotonic() + WAIT_S
     while len(second.plans) < count:
@@ -84,13 +73,13 @@ def wait_plans(second, count):
 
 
 def wait_ended(stage, plans):
-    """They are nobody's any more."""
+    """They are on record, and run no more."""
+    everything = stage.quorate("compactions", "list", "-o", "json")
+    assert all(str(plan) in everything for plan in plans), everything
     deadline = time.monotonic() + WAIT_S
     while True:
-        listed = command(stage, "compactions", "list", "-o", "json")
-        assert listed.returncode == 0, listed.stderr
-        if not any(f'"{plan}"' in listed.stdout and "executing" in listed.stdout
-                   for plan in plans):
+        running = stage.quorate("compactions", "list", "--state", "executing", "-o", "json")
+        if not any(str(plan) in running for plan in plans):
             return
-        assert time.monotonic() < deadline, listed.stdout
+        assert time.monotonic() < deadline, running
         time.sleep(0.5)

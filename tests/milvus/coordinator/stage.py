@@ -4,6 +4,7 @@ who was DataCoord and that nothing broke."""
 import importlib
 import logging
 import os
+import subprocess
 import time
 from dataclasses import dataclass
 
@@ -45,6 +46,15 @@ class Stage:
         address = self.cluster.coordinator_session()["Address"]
         return standby.call(address, f"data.DataCoord/{method}", self.messages[request](**fields),
                             self.messages[answer])
+
+    def quorate(self, *arguments, timeout=120):
+        """What a command prints that must succeed."""
+        done = subprocess.run(
+            [self.options.binary, *(str(one) for one in arguments),
+             "--endpoints", self.cluster.endpoints],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+        assert done.returncode == 0, f"quorate {arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
 
     def say(self, text):
         print(f"  {text}", flush=True)
