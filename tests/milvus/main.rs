@@ -74,6 +74,14 @@ fn a_channel_moves_while_it_is_compacted_and_loses_nothing() {
 }
 
 #[test]
+fn a_channel_is_watched_soon_when_the_answer_of_its_data_node_is_lost() {
+    // Stock takes five minutes for it.
+    if matches!(kind(), ClusterKind::Quorate(_)) {
+        check("lost-answer", Duration::from_secs(200));
+    }
+}
+
+#[test]
 fn the_role_is_taken_from_stock_and_handed_back_with_nothing_lost() {
     check("handover", Duration::from_secs(300));
 }

@@ -80,7 +80,7 @@ pub(super) fn owner(scene: &Scene<'_>, name: &str) -> Vec<Line> {
             format!("the data node watches the channel (progress {})", watch.progress),
             since,
             format!(
-                "data node {}; after {} s it is given to another",
+                "data node {}; it is told again, and after {} s of silence another one is",
                 node(owner),
                 scene.settings.watch_timeout.as_secs()
             ),

@@ -194,31 +194,101 @@ fn an_answer_is_followed_by_the_next_step() {
 }
 
 #[test]
-fn a_command_is_given_up_only_when_nothing_was_heard_for_long() {
+fn a_command_that_is_not_answered_is_told_again_ever_more_slowly_and_then_given_up() {
     expect![[r#"
         at 0:
-        at 299:
-        at 300:
-        b: assign to 5 (its data node does not let go)
-        at 598:
-        b: assign to 5 (its data node does not let go)
-        at 600:
+        at 19:
+        at 38:
+        at 58:
         a: release (its data node does not begin to watch)
-        b: assign to 5 (its data node does not let go)
+        at 58:
+        at 137:
+        at 138:
+        a: release (its data node has not answered)
+        at 138:
+        a: release (its data node has not answered)
+        at 138:
+        at 437:
+        at 438:
+        a: assign to 6 (its data node does not let go)
+        at 438:
+        at 438:
+        at 438:
+        at 458:
+        a: release (its data node has not answered)
     "#]]
     .assert_eq(&check(
         "nodes 5 6
          a 5 to-watch 1
-         b 6 to-release 2
+         plan
+         after 19
+         plan
+         a 5 to-watch 2
+         after 19
+         plan
+         after 20
+         plan
+         a 5 to-release 3
+         plan
+         after 79
+         plan
+         after 1
+         plan
+         plan
+         a 5 to-release 4
          plan
          after 299
          plan
-         a 5 to-watch 3
          after 1
          plan
-         after 298
+         a 6 to-watch 5
          plan
-         after 2
+         a 6 watched 6
+         plan
+         a 6 to-release 7
+         plan
+         after 20
+         plan",
+    ));
+}
+
+#[test]
+fn a_data_node_that_answers_has_more_time_for_each_of_many_commands() {
+    expect![[r#"
+        at 0:
+        at 19:
+        at 20:
+        a: release (its data node does not begin to watch)
+        b: release (its data node has not answered)
+        at 39:
+        e: assign to 5 (its data node has let go)
+        at 40:
+        at 40:
+        c: release (its data node does not begin to watch)
+        d: release (its data node does not begin to watch)
+    "#]]
+    .assert_eq(&check(
+        "nodes 5 6
+         a 5 to-watch 1
+         b 5 to-release 2
+         c 6 to-watch 3
+         d 6 to-watch 4
+         e 6 watched 5
+         plan
+         after 19
+         e 6 to-release 6
+         plan
+         after 1
+         plan
+         a 5 to-release 7
+         b 5 to-release 8
+         e 6 released 9
+         after 19
+         plan
+         e 6 to-watch 10
+         after 1
+         plan
+         e 6 watched 11
          plan",
     ));
 }
