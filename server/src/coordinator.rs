@@ -11,6 +11,7 @@ pub(crate) mod counts;
 pub(crate) mod data_nodes;
 pub(crate) mod deltas;
 pub(crate) mod failure;
+pub(crate) mod flush_channels;
 pub(crate) mod garbage;
 pub(crate) mod hand_over;
 pub(crate) mod ids;

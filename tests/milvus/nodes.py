@@ -126,7 +126,9 @@ class Cluster:
         return base64.b64decode(rows[0]["value"]) if rows else None
 
     def put(self, key, value):
-        done = self.etcdctl("put", key, value)
+        """`value`: text, or bytes."""
+        value = value.encode() if isinstance(value, str) else value
+        done = self.etcdctl("put", key, value=value)
         assert done.returncode == 0, done.stderr
 
     def delete(self, key):
@@ -146,13 +148,16 @@ class Cluster:
         for node in self.nodes:
             node.process.wait()
 
-    def etcdctl(self, *arguments, endpoints=None):
-        return subprocess.run(
+    def etcdctl(self, *arguments, endpoints=None, value=b""):
+        """`value` is what a `put` without one writes."""
+        done = subprocess.run(
             ["etcdctl", "--endpoints", endpoints or self.endpoints, "--dial-timeout", "2s",
              "--command-timeout", "5s", *arguments],
             env={**os.environ, "ETCDCTL_API": "3"},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+            input=value, capture_output=True, timeout=60, check=False,
         )
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(),
+                                           done.stderr.decode())
 
     def statuses(self):
         """Status of every running node that answers, by its endpoint. The others are not asked: one

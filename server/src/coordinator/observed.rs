@@ -26,6 +26,8 @@ struct Facts {
     channels: BTreeMap<String, ChannelFacts>,
     segments: BTreeMap<SegmentId, SegmentFacts>,
     flushes: BTreeMap<String, ToldFlush>,
+    /// Channels that their data nodes do not know, with the revisions of the keys that say otherwise.
+    unserved: BTreeMap<String, i64>,
     /// Channels with a tick, or a seal, that the sealing duty has not seen.
     ticked: BTreeSet<String>,
 }
@@ -176,6 +178,17 @@ impl Observed {
         }
     }
 
+    /// A data node does not know a channel that it watches according to a key of this revision.
+    /// Returns whether that is new.
+    pub(crate) fn note_unserved(&self, channel: &str, revision: i64) -> bool {
+        self.facts.lock().unserved.insert(channel.to_owned(), revision) != Some(revision)
+    }
+
+    /// Whether that was noted of the key.
+    pub(crate) fn is_unserved(&self, channel: &str, revision: i64) -> bool {
+        self.facts.lock().unserved.get(channel) == Some(&revision)
+    }
+
     pub(crate) fn forget(&self, segment: SegmentId) {
         self.facts.lock().segments.remove(&segment);
     }
@@ -185,6 +198,7 @@ impl Observed {
         let mut facts = self.facts.lock();
         facts.channels.remove(channel);
         facts.flushes.remove(channel);
+        facts.unserved.remove(channel);
         facts.ticked.remove(channel);
     }
 }

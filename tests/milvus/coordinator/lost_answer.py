@@ -1,6 +1,7 @@
-"""A data node writes once that it watches a channel, and lets go of the channel when that fails. All
-nodes are killed at that moment: the channel must not stay without an owner for the five minutes after
-which a stock DataCoord, whose flushes fail until then, looks at it again."""
+"""A data node writes once that it watches a channel, and lets go of the channel when it does not hear
+that this was done. All nodes are killed at that moment. A stock DataCoord looks at such a channel again
+after five minutes, or never where the answer is on record and only the reply was lost; until then every
+flush of the collection fails."""
 
 import signal
 import time
@@ -10,19 +11,23 @@ from pymilvus import Collection, CollectionSchema, DataType, FieldSchema
 
 from coordinator import invariants, script
 from coordinator.invariants import Rows
+from coordinator.metastore import META
 
 SETTINGS = {}
 OPENED = "handle put event: new data sync service success"
 LOST = "fail to update watch state to etcd"
-SAID_S = 5
+DONE = "handle put event success"
+WATCHED = 3
 DIMENSION = 8
 ROWS = 100
-# The coordinator tells a silent data node again after 20 s.
-FLUSHED_S = 45
+# The coordinator tells, or asks, a silent data node after 20 s.
+NOTICED_S = 45
+# The data node says itself that it does not know the channel.
+REFUSED_S = 10
 
 
 def run(stage):
-    collections = [create(stage, f"lost_{n}") for n in range(3)]
+    never_written, flushed, left_alone = (create(stage, f"lost_{n}") for n in range(3))
     # Stopped nodes take the answers into their sockets, and nobody reads them.
     for node in stage.cluster.nodes:
         node.process.send_signal(signal.SIGSTOP)
@@ -33,20 +38,17 @@ def run(stage):
     stage.cluster.wait_healthy()
     stage.cluster.wait_coordinator()
     wait_log(stage, LOST)
-    for collection in collections:
-        fill(stage, collection)
+    for collection in (flushed, left_alone):
+        write_answers(stage, collection)
+    fill(stage, flushed, REFUSED_S)
+    fill(stage, never_written, NOTICED_S)
+    for channel in channels_of(stage, left_alone):
+        wait_log(stage, DONE, channel, within_s=NOTICED_S)
+    fill(stage, left_alone, REFUSED_S)
     script.wait_quiet(stage)
+    collections = (never_written, flushed, left_alone)
     rows = {collection.name: Rows.exactly(ROWS) for collection in collections}
     invariants.check_all(stage, rows)
-
-
-def wait_log(stage, words):
-    """Until Milvus has said this."""
-    deadline = time.monotonic() + SAID_S
-    while not (count := sum(words in line for line in stage.milvus.log_lines())):
-        assert time.monotonic() < deadline, f"Milvus does not say: {words}"
-        time.sleep(0.1)
-    stage.say(f"{count} times: {words}")
 
 
 def create(stage, name):
@@ -57,12 +59,37 @@ def create(stage, name):
     return stage.calls("create", Collection, name, schema, shards_num=2)
 
 
-def fill(stage, collection):
+def wait_log(stage, *words, within_s=5):
+    """Until a line of Milvus's log has all these."""
+    started = time.monotonic()
+    while not any(all(word in line for word in words) for line in stage.milvus.log_lines()):
+        assert time.monotonic() < started + within_s, f"Milvus does not say {words}"
+        time.sleep(0.1)
+    stage.say(f"{', '.join(words)}: after {time.monotonic() - started:.1f} s")
+
+
+def channels_of(stage, collection):
+    store = stage.metastore()
+    return list(store.collections[store.collection(collection.name)].virtual_channel_names)
+
+
+def write_answers(stage, collection):
+    """As the data node's own that arrived, while the replies to them did not."""
+    channels = channels_of(stage, collection)
+    for key, value in stage.cluster.read(META + "channelwatch/").items():
+        if key.rpartition("/")[2] in channels:
+            info = stage.messages["data.ChannelWatchInfo"].FromString(value)
+            assert info.state != WATCHED, f"{key} is answered"
+            info.state = WATCHED
+            stage.cluster.put(key, info.SerializeToString())
+
+
+def fill(stage, collection, within_s):
     vectors = numpy.random.default_rng(0).random((ROWS, DIMENSION), "float32")
     started = time.monotonic()
     stage.calls("insert", collection.insert, [list(range(ROWS)), vectors])
     stage.calls("flush", collection.flush)
     took = time.monotonic() - started
     stage.say(f"{collection.name}: inserted and flushed after {took:.1f} s")
-    assert took < FLUSHED_S, f"{collection.name}: flushed only after {took:.1f} s"
+    assert took < within_s, f"{collection.name}: flushed only after {took:.1f} s"
     assert collection.num_entities == ROWS, collection.num_entities

@@ -33,6 +33,11 @@ impl CallError {
         }
     }
 
+    /// It said that it does not know the channel.
+    pub(crate) fn is_channel_not_found(&self) -> bool {
+        self.code() == Some(Code::ChannelNotFound.number())
+    }
+
     /// It said that it does not know the segment.
     pub(crate) fn is_segment_not_found(&self) -> bool {
         self.code() == Some(Code::SegmentNotFound.number())

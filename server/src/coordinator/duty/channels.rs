@@ -7,8 +7,9 @@ mod balance;
 mod plan;
 mod rates;
 mod seen;
+mod silent;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +19,17 @@ use proto::quorate::channel_command::Kind;
 use proto::quorate::{AdoptChannels, ChannelMove, CollectionStart, DrainNode, MoveChannels};
 use statemachine::State;
 use statemachine::coordinator::Refusal;
-use statemachine::view::{Area, CollectionId, Name};
+use statemachine::view::{Area, CollectionId, Name, ServerId};
 use tokio::time::Instant;
 
 use crate::coordinator::driver::Duty;
+use crate::coordinator::flush_channels::flush_channels;
 use crate::coordinator::{Failure, Lead};
+use crate::tasks;
 use plan::{Memory, Plan, Step};
 use rates::Rates;
 use seen::{Seen, SeenChannel};
+use silent::Silent;
 
 /// Acknowledgements come one by one; those of a moment are looked at together.
 const GATHER: Duration = Duration::from_millis(20);
@@ -36,6 +40,7 @@ const MOVES_MAX: usize = 500;
 pub(super) struct Channels {
     memory: Memory,
     rates: Rates,
+    silent: Silent,
     last_round: Option<Instant>,
 }
 
@@ -53,7 +58,7 @@ impl Duty for Channels {
             tokio::time::sleep_until(last + GATHER).await;
         }
         self.last_round = Some(Instant::now());
-        let seen = lead.local().read(Seen::of);
+        let seen = lead.local().read(|state| Seen::of(state, &lead.observed));
         let now = Instant::now().into_std();
         let rates = self.rates.take(now, || {
             let rows = |channel: &SeenChannel| {
@@ -62,9 +67,25 @@ impl Duty for Channels {
             };
             seen.channels.iter().filter_map(rows).collect()
         });
+        let tick_age = |channel: &str| Some(lead.observed.channel_load(channel)?.1);
+        ask(lead, self.silent.take(&seen, tick_age, now));
         let settings = plan::Settings::of(lead.settings());
         let plan = plan::plan(&seen, &mut self.memory, rates, &settings, now);
         carry_out(lead, plan).await
+    }
+}
+
+/// Has data nodes say whether they know these channels: by a flush, the one call that tells.
+fn ask(lead: &Arc<Lead>, silent: BTreeMap<ServerId, Vec<String>>) {
+    for (node, channels) in silent {
+        let lead = Arc::clone(lead);
+        tasks::spawn("ask-for-channels", async move {
+            let Ok(flush_ts) = lead.tso.fresh().await else { return };
+            if let Err(error) = flush_channels(&lead, node, &channels, flush_ts).await {
+                let n_channels = channels.len();
+                tracing::info!(node = node.0, n_channels, %error, "nothing is heard of channels");
+            }
+        });
     }
 }
 

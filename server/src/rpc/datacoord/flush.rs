@@ -13,6 +13,7 @@ use statemachine::coordinator::segment::view::Segment;
 use statemachine::view::{CollectionId, DatabaseId, SegmentId, ServerId};
 use tokio::time::Instant;
 
+use crate::coordinator::flush_channels::flush_channels;
 use crate::coordinator::seal::{self, SealReason};
 use crate::coordinator::{Code, Failure, Lead, tso};
 use crate::tasks;
@@ -40,7 +41,7 @@ pub(super) async fn flush(
             .map(|(id, _)| id.0)
             .collect()
     });
-    flush_channels(lead, collection, flush_ts).await?;
+    tell_data_nodes(lead, collection, flush_ts).await?;
     Ok(data::FlushResponse {
         status: None,
         db_id: request.db_id,
@@ -86,7 +87,7 @@ fn candidates(
 }
 
 /// Has the collection's data nodes write all that is older than the timestamp.
-async fn flush_channels(
+async fn tell_data_nodes(
     lead: &Arc<Lead>,
     collection: CollectionId,
     flush_ts: u64,
@@ -110,11 +111,7 @@ async fn flush_channels(
         }
         let mut failure = None;
         for (node, channels) in by_node {
-            let told = match lead.clients().data_node(node) {
-                Ok(mut client) => client.flush_channels(flush_ts, channels.clone()).await,
-                Err(error) => Err(error),
-            };
-            match told {
+            match flush_channels(lead, node, &channels, flush_ts).await {
                 Ok(()) => {
                     for channel in channels {
                         lead.observed.begin_channel_flush(&channel, node, flush_ts);
@@ -167,11 +164,8 @@ async fn remind(lead: &Arc<Lead>, behind: Vec<(String, ServerId)>, flush_ts: u64
         }
         let lead = Arc::clone(lead);
         tasks::spawn("flush-again", async move {
-            let told = match lead.clients().data_node(node) {
-                Ok(mut client) => client.flush_channels(flush_ts, vec![channel.clone()]).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = told {
+            let told = [channel.clone()];
+            if let Err(error) = flush_channels(&lead, node, &told, flush_ts).await {
                 // The client asks again.
                 tracing::debug!(channel, node = node.0, %error, "a flush is not taken yet");
                 lead.observed.forget_channel_flush(&channel, node, flush_ts);

@@ -388,6 +388,9 @@ fn decide(
             if channel.is_removed {
                 return release(ReleaseReason::Removed, "the channel is removed");
             }
+            if channel.is_unserved {
+                return release(ReleaseReason::Failed, "its data node does not know it");
+            }
             Decided::STAYS
         }
         Some(ChannelState::ToWatch) => match patience() {

@@ -9,6 +9,7 @@ use statemachine::channel::ChannelState;
 use statemachine::view::{Name, Row, ServerId};
 
 use crate::coordinator::data_nodes;
+use crate::coordinator::observed::Observed;
 
 /// A channel that we have on record.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub(super) struct SeenChannel {
     pub(super) node: ServerId,
     pub(super) epoch: u64,
     pub(super) is_removed: bool,
+    /// Its owner does not know it, whatever its key says.
+    pub(super) is_unserved: bool,
     /// Of the key of its owner.
     pub(super) key: Option<SeenKey>,
 }
@@ -59,7 +62,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn of(state: &State) -> Seen {
+    pub(super) fn of(state: &State, observed: &Observed) -> Seen {
         let views = state.views();
         let (assignments, watches) = (views.assignments(), views.channels());
         let mut keys: BTreeMap<(ServerId, Name), SeenKey> = BTreeMap::new();
@@ -82,12 +85,16 @@ impl Seen {
                 is_foreign,
             });
         }
-        let channels = assignments.rows().decoded().map(|(channel, record)| SeenChannel {
-            channel: channel.clone(),
-            node: record.node,
-            epoch: record.epoch,
-            is_removed: assignments.removal(channel) == Some(true),
-            key: keys.get(&(record.node, channel.clone())).copied(),
+        let channels = assignments.rows().decoded().map(|(channel, record)| {
+            let key = keys.get(&(record.node, channel.clone())).copied();
+            SeenChannel {
+                channel: channel.clone(),
+                node: record.node,
+                epoch: record.epoch,
+                is_removed: assignments.removal(channel) == Some(true),
+                is_unserved: key.is_some_and(|key| observed.is_unserved(channel, key.revision)),
+                key,
+            }
         });
         let plans = views.plans().running().filter(|(_, plan)| {
             matches!(plan.task.state(), CompactionState::Executing | CompactionState::Completed)

@@ -89,11 +89,12 @@ fn put(seen: &mut Seen, name: &str, node: &str, state: &str, revision: i64) {
     } else {
         seen.compacting.remove(&channel);
     }
+    let is_unserved = state == "unserved";
     let state = match state {
         "none" => None,
         "broken" => Some(None),
         "to-watch" => Some(Some(ChannelState::ToWatch)),
-        "watched" => Some(Some(ChannelState::WatchSuccess)),
+        "watched" | "unserved" => Some(Some(ChannelState::WatchSuccess)),
         "failed" => Some(Some(ChannelState::WatchFailure)),
         "to-release" => Some(Some(ChannelState::ToRelease)),
         "released" => Some(Some(ChannelState::ReleaseSuccess)),
@@ -105,6 +106,7 @@ fn put(seen: &mut Seen, name: &str, node: &str, state: &str, revision: i64) {
         node: owner(node),
         epoch: 1,
         is_removed: name.starts_with('*'),
+        is_unserved,
         key: state.map(|state| SeenKey { state, revision }),
     };
     match seen.channels.binary_search_by(|known| known.channel.cmp(&channel)) {
@@ -178,6 +180,7 @@ fn an_answer_is_followed_by_the_next_step() {
         e: release (the channel is removed)
         f: assign to 6 (its key is gone)
         g: release (its key says nothing)
+        i: release (its data node does not know it)
     "#]]
     .assert_eq(&check(
         "nodes 5 6
@@ -189,6 +192,7 @@ fn an_answer_is_followed_by_the_next_step() {
          f 5 none 0
          g 5 broken 1
          *h 5 to-release 1
+         i 5 unserved 1
          plan",
     ));
 }
