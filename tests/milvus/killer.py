@@ -20,6 +20,8 @@ class LeaderKiller:
         self.killed = 0
         self.gaps_ms = []
         self.error = None
+        # Who holds it is not disturbed by a kill.
+        self.hold = threading.Lock()
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
@@ -49,7 +51,8 @@ class LeaderKiller:
 
     def kill_one(self):
         leader = self.cluster.wait_healthy()
-        leader.kill()
+        with self.hold:
+            leader.kill()
         self.killed += 1
         started = time.monotonic()
         self.moments.append(started)

@@ -1,5 +1,6 @@
 """What a user does with three collections, with exact counts checked after each step."""
 
+import contextlib
 import threading
 import time
 
@@ -124,13 +125,15 @@ class OneCollection:
         expect("dropped", self.calls("has", utility.has_collection, self.name), False)
 
 
-def run(calls, size, label, between=lambda: None):
-    """Three collections side by side, step by step. `between` is called before every step."""
+def run(calls, size, label, between=lambda: None, creating=contextlib.nullcontext):
+    """Three collections side by side, step by step. `between` is called before every step, and the
+    first one is done within `creating`."""
     rows, batches = size
     lives = [OneCollection(calls, f"{label}_{n}", rows, batches, seed=n) for n in range(3)]
     for steps in zip(*(life.steps() for life in lives)):
         between()
         started = time.monotonic()
-        for step in steps:
-            step()
+        with creating() if steps[0].__name__ == "create" else contextlib.nullcontext():
+            for step in steps:
+                step()
         print(f"  {label} {steps[0].__name__}: {time.monotonic() - started:.1f} s", flush=True)
