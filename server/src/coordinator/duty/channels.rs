@@ -4,6 +4,7 @@
 //! have been as they are. A new leader begins these times anew and needs nothing else.
 
 mod balance;
+mod patience;
 mod plan;
 mod rates;
 mod seen;

@@ -10,19 +10,13 @@ use statemachine::channel::ChannelState;
 use statemachine::view::{Name, ServerId};
 
 use super::balance;
+use super::patience::{Patience, Verdict};
 use super::seen::{Seen, SeenChannel};
 use crate::coordinator::settings::CoordinatorSettings;
 
 /// Wait before a channel that could not be watched is tried again, and the longest one.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Silence after which a data node is told again: more than the 15 s in which one that loads segments
-/// tells of its progress (`dataNode.segment.watchEventTicklerInterval`). It writes its answer just
-/// once, and forgets the channel when that fails: when the node of the cluster that it talked to was
-/// killed at that moment, say.
-const TELL_AGAIN: Duration = Duration::from_secs(20);
-/// How much longer the silence may be with every time that the command was told again.
-const TELL_AGAIN_GROWTH: u32 = 4;
 
 /// What of the configuration matters here.
 #[derive(Clone, Copy, Debug)]
@@ -47,47 +41,10 @@ impl Settings {
 /// Since when things are as they are.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Unanswered commands by the revision of their keys; a data node that is at work writes its key
-    /// again and again.
-    commands: BTreeMap<Name, Unanswered>,
-    /// When the keys of each data node changed last.
-    heard: BTreeMap<ServerId, Heard>,
+    patience: Patience,
     /// Channels that could not be watched lately.
     failures: BTreeMap<Name, Failures>,
     pub(super) balance: balance::Memory,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Unanswered {
-    revision: i64,
-    since: Instant,
-    /// It is to be told again, which changes the revision.
-    is_overdue: bool,
-    told_again: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Heard {
-    /// The newest of its keys.
-    revision: i64,
-    at: Instant,
-}
-
-/// A data node that has been told something.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    /// How many commands it has not answered.
-    commands: u32,
-    /// For how long none of its keys has changed.
-    silence: Duration,
-}
-
-/// What a command that is not answered calls for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patience {
-    Waits,
-    TellsAgain,
-    GivesUp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -202,12 +159,11 @@ pub(super) fn plan(
         }
     }
     let mut targets = Targets::of(seen);
-    let told = memory.listen(seen, now);
-    memory.forget_gone(seen);
+    memory.patience.listen(seen, now);
+    memory.failures.retain(|channel, _| seen.has(channel));
     let mut is_quiet = true;
     for channel in &seen.channels {
-        let told = told.get(&channel.node).copied().unwrap_or_default();
-        let decided = decide(seen, channel, told, memory, &mut targets, settings, now);
+        let decided = decide(seen, channel, memory, &mut targets, settings, now);
         is_quiet &= decided.is_quiet;
         plan.steps.extend(decided.step);
     }
@@ -222,65 +178,6 @@ pub(super) fn plan(
 }
 
 impl Memory {
-    fn forget_gone(&mut self, seen: &Seen) {
-        let is_there = |channel: &Name| {
-            seen.channels.binary_search_by(|known| known.channel.cmp(channel)).is_ok()
-        };
-        self.commands.retain(|channel, _| is_there(channel));
-        self.failures.retain(|channel, _| is_there(channel));
-    }
-
-    /// What has become of the data nodes' commands.
-    fn listen(&mut self, seen: &Seen, now: Instant) -> BTreeMap<ServerId, Told> {
-        let mut newest: BTreeMap<ServerId, (i64, u32)> = BTreeMap::new();
-        for channel in &seen.channels {
-            let Some(key) = channel.key else { continue };
-            let is_command =
-                matches!(key.state, Some(ChannelState::ToWatch | ChannelState::ToRelease));
-            let (revision, commands) = newest.entry(channel.node).or_default();
-            *revision = key.revision.max(*revision);
-            *commands += u32::from(is_command);
-        }
-        self.heard.retain(|node, _| newest.contains_key(node));
-        let told = newest.into_iter().map(|(node, (revision, commands))| {
-            let heard = self.heard.entry(node).or_insert(Heard { revision, at: now });
-            if heard.revision != revision {
-                *heard = Heard { revision, at: now };
-            }
-            (node, Told { commands, silence: now.saturating_duration_since(heard.at) })
-        });
-        told.collect()
-    }
-
-    /// How long a command has not been answered or worked on decides. A data node that is heard of
-    /// works on its commands side by side, so each of many may take longer.
-    fn patience(
-        &mut self,
-        channel: &Name,
-        revision: i64,
-        told: Told,
-        watch_timeout: Duration,
-        now: Instant,
-    ) -> Patience {
-        let first = Unanswered { revision, since: now, is_overdue: false, told_again: 0 };
-        let entry = self.commands.entry(channel.clone()).or_insert(first);
-        if entry.revision != revision {
-            let told_again = entry.told_again.saturating_add(u32::from(entry.is_overdue));
-            *entry = Unanswered { told_again, ..first };
-        }
-        let waits = now.saturating_duration_since(entry.since);
-        if waits >= watch_timeout {
-            return Patience::GivesUp;
-        }
-        let limit = TELL_AGAIN * TELL_AGAIN_GROWTH.pow(entry.told_again.min(8));
-        let is_node_silent = waits >= limit && told.silence >= limit;
-        if !is_node_silent && waits < limit.saturating_mul(told.commands) {
-            return Patience::Waits;
-        }
-        entry.is_overdue = true;
-        Patience::TellsAgain
-    }
-
     /// Whether a channel that could not be watched may be tried again.
     fn may_retry(&mut self, channel: &Name, revision: i64, now: Instant) -> bool {
         let first = Failures { count: 0, revision, retry_at: now };
@@ -349,7 +246,6 @@ impl Decided {
 fn decide(
     seen: &Seen,
     channel: &SeenChannel,
-    told: Told,
     memory: &mut Memory,
     targets: &mut Targets,
     settings: &Settings,
@@ -378,12 +274,10 @@ fn decide(
     let Some(key) = channel.key else {
         return assign(ServerId::NOBODY, "its key is gone");
     };
-    let timeout = settings.watch_timeout;
-    let mut patience = || memory.patience(&channel.channel, key.revision, told, timeout, now);
     match key.state {
         None => release(ReleaseReason::Failed, "its key says nothing"),
         Some(ChannelState::WatchSuccess) => {
-            memory.commands.remove(&channel.channel);
+            memory.patience.answered(&channel.channel);
             memory.failures.remove(&channel.channel);
             if channel.is_removed {
                 return release(ReleaseReason::Removed, "the channel is removed");
@@ -393,25 +287,29 @@ fn decide(
             }
             Decided::STAYS
         }
-        Some(ChannelState::ToWatch) => match patience() {
-            Patience::Waits => Decided::WAITS,
-            Patience::TellsAgain | Patience::GivesUp => {
-                release(ReleaseReason::Failed, "its data node does not begin to watch")
+        Some(ChannelState::ToWatch) => {
+            match memory.patience.verdict(channel, settings.watch_timeout, now) {
+                Verdict::Wait => Decided::WAITS,
+                Verdict::TellAgain | Verdict::GiveUp => {
+                    release(ReleaseReason::Failed, "its data node does not begin to watch")
+                }
             }
-        },
+        }
         Some(ChannelState::WatchFailure) => {
             if memory.may_retry(&channel.channel, key.revision, now) {
                 return release(ReleaseReason::Failed, "its data node could not watch");
             }
             Decided::WAITS
         }
-        Some(ChannelState::ToRelease) => match patience() {
-            Patience::Waits => Decided::WAITS,
-            Patience::TellsAgain => {
-                release(ReleaseReason::Failed, "its data node has not answered")
+        Some(ChannelState::ToRelease) => {
+            match memory.patience.verdict(channel, settings.watch_timeout, now) {
+                Verdict::Wait => Decided::WAITS,
+                Verdict::TellAgain => {
+                    release(ReleaseReason::Failed, "its data node has not answered")
+                }
+                Verdict::GiveUp => assign(channel.node, "its data node does not let go"),
             }
-            Patience::GivesUp => assign(channel.node, "its data node does not let go"),
-        },
+        }
         Some(ChannelState::ReleaseSuccess) => assign(channel.node, "its data node has let go"),
         Some(ChannelState::ReleaseFailure) => {
             assign(channel.node, "its data node could not let go")

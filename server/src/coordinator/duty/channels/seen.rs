@@ -109,6 +109,10 @@ impl Seen {
             compacting: plans.map(|(_, plan)| Name::from(plan.task.channel.as_str())).collect(),
         }
     }
+
+    pub(super) fn has(&self, channel: &Name) -> bool {
+        self.channels.binary_search_by(|known| known.channel.cmp(channel)).is_ok()
+    }
 }
 
 fn seen_key(row: &Row<statemachine::channel::Channel>) -> SeenKey {
