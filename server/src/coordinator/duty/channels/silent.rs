@@ -10,6 +10,8 @@ use super::seen::Seen;
 
 /// A data node tells five times a second how far it has consumed a channel.
 const SILENT_AFTER: Duration = Duration::from_secs(20);
+/// Data nodes that are asked in one round: all are silent when the message queue is down.
+const NODES_AT_ONCE: usize = 20;
 
 /// Since when what is asked of a channel has not been answered by a tick.
 #[derive(Debug, Default)]
@@ -45,7 +47,8 @@ impl Silent {
             let before = self.asked.get(name).filter(|before| before.revision == key.revision);
             let mut latest = before.copied().unwrap_or(Asked { revision: key.revision, at: now });
             let is_due = now.saturating_duration_since(latest.at) >= SILENT_AFTER;
-            if is_due && tick_age(name).is_none_or(|age| age >= SILENT_AFTER) {
+            let has_room = silent.len() < NODES_AT_ONCE || silent.contains_key(&channel.node);
+            if is_due && has_room && tick_age(name).is_none_or(|age| age >= SILENT_AFTER) {
                 latest.at = now;
                 silent.entry(channel.node).or_default().push(name.to_string());
             }
