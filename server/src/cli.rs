@@ -75,14 +75,17 @@ enum Command {
     /// Run a transaction read from standard input
     Txn(txn::TxnArgs),
     /// Segments of Milvus's collections
+    #[command(after_help = milvus::EXAMPLES_OF_SEGMENTS)]
     Segments(milvus::ThingsArgs),
     /// Virtual channels and their data nodes
     Channels(milvus::ChannelsArgs),
     /// Compaction plans; pause, resume and cancel them
     Compactions(milvus::CompactionsArgs),
     /// Indexes and their builds
+    #[command(after_help = milvus::EXAMPLES_OF_INDEXES)]
     Indexes(milvus::ThingsArgs),
     /// Tasks of bulk imports
+    #[command(after_help = milvus::EXAMPLES_OF_IMPORTS)]
     Imports(milvus::ThingsArgs),
     /// What waits to be collected; pause and resume garbage collection
     Gc(milvus::GarbageArgs),

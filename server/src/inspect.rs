@@ -7,6 +7,7 @@ mod explain;
 mod garbage;
 mod list;
 mod show;
+mod states;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -93,6 +94,9 @@ struct Filter {
 impl Filter {
     fn of(views: &Views, request: &InspectRequest) -> Result<Filter, InspectError> {
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        if let Some(state) = given(&request.state) {
+            states::check(request.subject(), &state)?;
+        }
         let limit = usize::try_from(request.limit).unwrap_or(ROWS_MAX);
         Ok(Filter {
             collection: match given(&request.collection) {

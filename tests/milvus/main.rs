@@ -82,6 +82,13 @@ fn a_channel_is_watched_soon_when_the_answer_of_its_data_node_is_lost() {
 }
 
 #[test]
+fn operators_see_and_steer_what_is_done() {
+    if matches!(kind(), ClusterKind::Quorate(_)) {
+        check("operators", Duration::from_secs(200));
+    }
+}
+
+#[test]
 fn the_role_is_taken_from_stock_and_handed_back_with_nothing_lost() {
     check("handover", Duration::from_secs(300));
 }

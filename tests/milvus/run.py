@@ -216,7 +216,7 @@ SCENARIOS = {
     "steps": "steps", "overlap": "overlap", "restarts": "restarts", "garbage": "garbage",
     "handover": "handover", "questions": "questions", "outage": "outage", "demo": "demo",
     "bench": "bench", "moving": "moving", "lost-answer": "lost_answer",
-    "lives": "lives",
+    "lives": "lives", "operators": "operators",
 }
 
 if __name__ == "__main__":

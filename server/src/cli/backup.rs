@@ -16,7 +16,7 @@ use super::text::{full_digest, show_id};
 use super::{Ending, block_on};
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate backup save monday.qbk
   quorate backup verify monday.qbk
   quorate backup restore monday.qbk --name n1 --data-dir ./n1 \\

@@ -22,7 +22,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const PORTS_PER_NODE: u16 = 10;
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate dev                              three nodes, data in ./quorate-dev
   quorate dev --nodes 1 --base-port 3379
   quorate dev -- --log-level debug         what follows -- goes to every node

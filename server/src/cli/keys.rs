@@ -49,7 +49,7 @@ enum Order {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate get by-dev/meta/session/rootcoord
   quorate get by-dev/meta/ --prefix --keys-only --limit 20
   quorate get key --rev 42           as it was at revision 42
@@ -85,7 +85,7 @@ pub(super) struct GetArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate put greeting hello
   quorate put config - < file        the value from standard input")]
 pub(super) struct PutArgs {
@@ -100,7 +100,7 @@ pub(super) struct PutArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate del greeting
   quorate del by-dev/tmp/ --prefix
 

@@ -10,12 +10,20 @@ use super::{Ending, output};
 use crate::config::checked::parse_time;
 use crate::inspect;
 
-/// What can be done with every kind of thing.
-#[derive(Debug, Args)]
-#[command(after_help = "\
+pub(super) const EXAMPLES_OF_SEGMENTS: &str = "Examples:
   quorate segments list --collection books --state Growing
   quorate segments show 445811557825249939
-  quorate explain segment 445811557825249939    what it waits for, and who must act")]
+  quorate explain segment 445811557825249939    what it waits for, and who must act";
+pub(super) const EXAMPLES_OF_INDEXES: &str = "Examples:
+  quorate indexes list --collection books       how many builds wait, run, and are done
+  quorate indexes show 445811557825249939
+  quorate explain index 445811557825249939      what it waits for, and who must act";
+pub(super) const EXAMPLES_OF_IMPORTS: &str = "Examples:
+  quorate imports list --collection books
+  quorate imports show 445811557825249939";
+
+/// What can be done with every kind of thing.
+#[derive(Debug, Args)]
 pub(super) struct ThingsArgs {
     #[command(subcommand)]
     command: ThingsCommand,
@@ -66,7 +74,7 @@ struct ReadingArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate channels list --collection books
   quorate channels drain 1000003            moves its channels to other data nodes, one by one")]
 pub(super) struct ChannelsArgs {
@@ -97,7 +105,7 @@ enum ChannelsCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate compactions list --state executing
   quorate compactions pause                 nothing is planned until `resume`
   quorate compactions cancel 445811557825249939")]
@@ -126,7 +134,7 @@ enum CompactionsCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate gc list                           what is dropped and not collected yet
   quorate gc dry-run                        what would be collected now
   quorate gc report                         what was collected
@@ -166,7 +174,7 @@ struct ActArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate compact books
   quorate compact 445811557825249939")]
 pub(super) struct CompactArgs {
@@ -177,7 +185,7 @@ pub(super) struct CompactArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate explain segment 445811557825249939
   quorate explain channel by-dev-rootcoord-dml_0_445811557825249939v0
 
@@ -193,7 +201,7 @@ pub(super) struct ExplainArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate coordinator hand-over             a DataCoord of Milvus that stands by takes over
   quorate coordinator take-over             ours serves again")]
 pub(super) struct CoordinatorArgs {

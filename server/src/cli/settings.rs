@@ -13,7 +13,7 @@ use super::args::ClusterArgs;
 use super::{Ending, output};
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate settings
   quorate settings --quota 16GiB
   quorate settings --retention-revisions 1000000 --retention-time 1h")]

@@ -9,7 +9,7 @@ use super::args::ClusterArgs;
 use super::{Ending, output};
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate transfer          to the follower that has caught up furthest
   quorate transfer n2")]
 pub(super) struct TransferArgs {

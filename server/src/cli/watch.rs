@@ -11,7 +11,7 @@ use super::keys::{KeysArgs, Pair, revision};
 use super::{Ending, output};
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
   quorate watch by-dev/meta/ --prefix
   quorate watch key --rev 1          all that is kept, then what comes
   quorate watch key -o json | jq .   one object per line")]

@@ -6,7 +6,10 @@ use proto::admin::Sheet;
 use statemachine::Views;
 use statemachine::view::{CollectionId, SegmentId};
 
-use super::{Filter, collection_name, sheet, time};
+use super::{Filter, collection_name, sheet, time, unix_ms};
+
+/// 31 December 9999: later ones cannot be written.
+const LAST_TIME_MS: u64 = 253_402_214_400_000;
 
 #[derive(Default)]
 struct Heap {
@@ -50,5 +53,18 @@ pub(super) fn list(views: &Views, filter: &Filter) -> Sheet {
         .collect();
     let columns =
         ["collection", "name", "dropped segments", "bytes", "oldest drop", "dropped indexes"];
-    sheet(&columns, rows, Vec::new())
+    sheet(&columns, rows, notes(views))
+}
+
+/// That nothing is collected, where that is so.
+pub(super) fn notes(views: &Views) -> Vec<String> {
+    let pause = views.garbage();
+    if !pause.holds_at(unix_ms()) {
+        return Vec::new();
+    }
+    let until = match pause.until_ms {
+        until_ms if until_ms <= LAST_TIME_MS => format!(" until {}", time(until_ms)),
+        _ => String::new(),
+    };
+    vec![format!("garbage collection is paused{until}; `quorate gc resume` goes on")]
 }

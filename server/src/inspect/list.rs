@@ -14,6 +14,9 @@ use statemachine::view::{IndexId, SegmentId, ServerId};
 
 use super::{Filter, InspectError, collection_name, garbage, hybrid_time, sheet, time};
 
+/// The state of a channel that has no key.
+pub(super) const NO_COMMAND: &str = "no command";
+
 pub(super) fn of(view: &View, subject: Subject, filter: &Filter) -> Result<Sheet, InspectError> {
     match subject {
         Subject::Segment => Ok(view.read(|state| segments(state.views(), filter))),
@@ -129,7 +132,7 @@ fn channels(views: &Views, filter: &Filter) -> Sheet {
 pub(super) fn watch_state(views: &Views, channel: &str, owner: ServerId) -> String {
     match views.channels().get(owner, channel) {
         Some(watch) => format!("{:?}", watch.state),
-        None => "no command".to_owned(),
+        None => NO_COMMAND.to_owned(),
     }
 }
 
@@ -258,7 +261,11 @@ fn place(state: IndexState) -> usize {
 fn imports(view: &View, filter: &Filter) -> Result<Sheet, InspectError> {
     let rows = tasks(view)?
         .into_iter()
-        .filter(|task| filter.collection.is_none_or(|wanted| task.collection_id == wanted.0))
+        .filter(|task| {
+            let state = task.state.clone().unwrap_or_default().state_code();
+            filter.collection.is_none_or(|wanted| task.collection_id == wanted.0)
+                && filter.state_fits(state.as_str_name())
+        })
         .take(filter.limit)
         .map(|task| {
             let state = task.state.clone().unwrap_or_default();

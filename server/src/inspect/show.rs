@@ -6,7 +6,7 @@ use statemachine::Views;
 use statemachine::coordinator::keys::LogKind;
 use statemachine::view::{BuildId, IndexId, PlanId, SegmentId, ServerId};
 
-use super::{InspectError, collection_name, hybrid_time, list, parse_id, sheet, time};
+use super::{InspectError, collection_name, garbage, hybrid_time, list, parse_id, sheet, time};
 use crate::coordinator::settings::CoordinatorSettings;
 
 pub(super) fn of(
@@ -15,6 +15,15 @@ pub(super) fn of(
     subject: Subject,
     id: &str,
 ) -> Result<Sheet, InspectError> {
+    let notes = match subject {
+        Subject::Garbage => view.read(|state| garbage::notes(state.views())),
+        Subject::Segment
+        | Subject::Channel
+        | Subject::Compaction
+        | Subject::Index
+        | Subject::Import
+        | Subject::Unspecified => Vec::new(),
+    };
     let facts = match subject {
         Subject::Segment => {
             let id = SegmentId(parse_id(id)?);
@@ -40,7 +49,7 @@ pub(super) fn of(
             return Err(InspectError::Invalid("say what shall be shown".to_owned()));
         }
     };
-    Ok(sheet(&["what", "value"], facts, Vec::new()))
+    Ok(sheet(&["what", "value"], facts, notes))
 }
 
 fn fact(what: &str, value: impl ToString) -> Vec<String> {
