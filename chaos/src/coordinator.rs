@@ -28,7 +28,7 @@ use calls::Load;
 pub use calls::{CallReport, Method};
 use data_nodes::DataNodes;
 pub use passes::PassReport;
-pub use segments::load as write_segments;
+pub use segments::{link_statistics, load as write_segments};
 use target::{Place, Target};
 
 const ROOT_PATH: &str = "by-dev";
@@ -219,7 +219,7 @@ pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
     let mut cluster = Cluster::start(&options.cluster).await?;
     // Before the role is on, its keys are written like any others.
     let loading = Instant::now();
-    segments::load(options.n_segments, &cluster.endpoints()).await?;
+    segments::load(options.n_segments, None, &cluster.endpoints()).await?;
     report.load_s = loading.elapsed().as_secs_f64();
     let (root_coord, _server) = root_coord::start().await?;
     prepare(&cluster, &root_coord, &collections).await?;
@@ -229,7 +229,7 @@ pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
     let main = &collections[0];
     let mut place = Place {
         collection: main.id,
-        partition: main.partition(),
+        partition: main.partition,
         channels: main.channels.clone(),
         data_nodes: Vec::new(),
     };
@@ -347,20 +347,19 @@ async fn take_role(cluster: &mut Cluster) -> Result<()> {
     cluster.wait_ready(PATIENCE).await
 }
 
-/// A collection of the benchmark.
-struct Collection {
-    id: i64,
-    channels: Vec<String>,
+/// Where rows or segments go.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    pub id: i64,
+    pub partition: i64,
+    /// Virtual ones.
+    pub channels: Vec<String>,
 }
 
 impl Collection {
     fn of(id: i64, n_channels: usize) -> Collection {
         let name = |nth| format!("by-dev-rootcoord-dml_{nth}_{id}v{nth}");
-        Collection { id, channels: (0..n_channels).map(name).collect() }
-    }
-
-    fn partition(&self) -> i64 {
-        self.id + 1
+        Collection { id, partition: id + 1, channels: (0..n_channels).map(name).collect() }
     }
 }
 
@@ -416,7 +415,7 @@ async fn prepare(cluster: &Cluster, root_coord: &str, collections: &[Collection]
     });
     let mut pairs =
         vec![("by-dev/meta/session/rootcoord".to_owned(), session.to_string().into_bytes())];
-    for Collection { id, channels } in collections {
+    for Collection { id, channels, .. } in collections {
         let info = meta::CollectionInfo {
             id: *id,
             schema: Some(schema_of_four_fields()),
@@ -437,7 +436,7 @@ async fn prepare(cluster: &Cluster, root_coord: &str, collections: &[Collection]
 }
 
 async fn watch_channels(target: &Target, collection: &Collection) -> Result<()> {
-    let Collection { id, channels } = collection;
+    let Collection { id, channels, .. } = collection;
     let start_positions = channels
         .iter()
         .map(|channel| common::KeyDataPair { key: physical(channel), data: vec![1; 8].into() })

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use chaos::backup::BackupOptions;
 use chaos::bench::BenchOptions;
 use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
-use chaos::coordinator::{self, CoordinatorOptions, Method, Running};
+use chaos::coordinator::{self, Collection, CoordinatorOptions, Method, Running};
 use chaos::failover::{FailoverOptions, Mode};
 use chaos::load::{LoadOptions, Op};
 use chaos::snapshot::SnapshotOptions;
@@ -181,6 +181,17 @@ enum Command {
         endpoints: Vec<String>,
         #[arg(long)]
         count: u64,
+        /// That they are of [default: many of their own]
+        #[arg(long, requires_all = ["partition", "channels"])]
+        collection: Option<i64>,
+        #[arg(long, requires = "collection")]
+        partition: Option<i64>,
+        /// Virtual ones, of that collection
+        #[arg(long, value_delimiter = ',', requires = "collection")]
+        channels: Vec<String>,
+        /// Of a flushed segment in the object store: each is given a link to it, beside it
+        #[arg(long, value_name = "FOLDER", requires = "collection")]
+        statistics: Option<PathBuf>,
     },
     /// Closed-loop load on any etcd v3 endpoints
     Load {
@@ -417,8 +428,13 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Segments { endpoints, count } => {
-            coordinator::write_segments(count, &endpoints).await?;
+        Command::Segments { endpoints, count, collection, partition, channels, statistics } => {
+            if let Some(folder) = statistics {
+                coordinator::link_statistics(count, &folder)?;
+            }
+            let into = collection.zip(partition);
+            let into = into.map(|(id, partition)| Collection { id, partition, channels });
+            coordinator::write_segments(count, into, &endpoints).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench {

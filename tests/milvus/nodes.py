@@ -48,6 +48,8 @@ class Node:
                 "--initial-cluster",
                 ",".join(f"{n}=http://127.0.0.1:{p + 1}" for n, p in initial_cluster),
                 "--initial-cluster-state", "new",
+                # A channel's record names all of its segments, and one transaction has several.
+                "--max-request-bytes", str(32 << 20),
             ]
         self.process = None
 

@@ -37,6 +37,9 @@ def main():
     parser.add_argument("--out", help="folder for transcript and metastore of the run")
     parser.add_argument("--segments", type=int, default=0,
                         help="on record before Milvus starts, in the scenario `bench`")
+    parser.add_argument("--layout", choices=("spread", "own"), default="spread",
+                        help="whose they are: collections that nobody asks for, or the one that is"
+                             " written")
     parser.add_argument("--chaos", default="target/release/quorate-chaos",
                         help="the load generator of the scenario `bench`")
     parser.add_argument("--keep", action="store_true", help="keep logs and data, print where")

@@ -1,12 +1,15 @@
 //! Flushed segments of four fields, written as a stock coordinator would have: six keys each.
 
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use prost::Message;
 use proto::etcd;
-use proto::milvus::{common, data, msg};
+use proto::milvus::common::SegmentState;
+use proto::milvus::{data, msg};
 use tokio::task::JoinSet;
 
 use super::Collection;
@@ -22,23 +25,27 @@ const AT_ONCE: u64 = 20;
 const N_CLIENTS: u64 = 24;
 /// Too many for a merge with others.
 const ROWS: i64 = 900_000;
-/// One in so many was dropped long ago, and waits for garbage collection.
+/// One in so many was dropped long ago, and waits for garbage collection, where they are of many
+/// collections.
 const DROPPED_EVERY: u64 = 10;
 const N_SHARDS: usize = 4;
+/// The log of statistics that a data node writes at the end, for all rows of the segment.
+const WHOLE_STATISTICS: i64 = 1;
 
-/// Writes `n` segments.
+/// Writes `n` segments, into one collection that exists or into many of their own.
 ///
 /// # Errors
 /// A write failed.
-pub async fn load(n: u64, endpoints: &[String]) -> Result<()> {
+pub async fn load(n: u64, into: Option<Collection>, endpoints: &[String]) -> Result<()> {
     if n == 0 {
         return Ok(());
     }
+    let into = Arc::new(into);
     let next = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();
     for nth in 0..N_CLIENTS {
         let endpoint = endpoints[index(nth, endpoints.len())].clone();
-        let next = Arc::clone(&next);
+        let (next, into) = (Arc::clone(&next), Arc::clone(&into));
         clients.spawn(async move {
             let connection = Connection::open(&endpoint).await?;
             let head = connection.head("/etcdserverpb.KV/Txn")?;
@@ -48,7 +55,11 @@ pub async fn load(n: u64, endpoints: &[String]) -> Result<()> {
                     return Ok::<(), anyhow::Error>(());
                 }
                 let last = (first + AT_ONCE).min(n);
-                let success = (first..last).flat_map(segment).map(put).collect();
+                let pairs = (first..last).flat_map(|nth| match &*into {
+                    Some(home) => segment(nth, home, SegmentState::Flushed),
+                    None => segment(nth, &spread(nth), state_of_spread(nth)),
+                });
+                let success = pairs.map(put).collect();
                 let request = etcd::TxnRequest { success, ..Default::default() };
                 connection.call(&head, encode(&request)).await.context("writing segments")?;
                 if first % 100_000 < AT_ONCE {
@@ -69,6 +80,20 @@ pub(super) fn collections(n: u64) -> Vec<Collection> {
     ids.map(|id| Collection::of(id.cast_signed(), N_SHARDS)).collect()
 }
 
+/// Gives each segment that [`load`] writes the statistics of a flushed one, whose folder it is told:
+/// a data node reads them before it watches a channel.
+///
+/// # Errors
+/// A link could not be made.
+pub fn link_statistics(n: u64, folder: &Path) -> Result<()> {
+    let model = folder.file_name().context("the root is no folder of a segment")?;
+    for id in (0..n).map(id) {
+        let link = folder.with_file_name(id.to_string());
+        symlink(model, &link).with_context(|| format!("linking {}", link.display()))?;
+    }
+    Ok(())
+}
+
 /// Some of the segments that [`load`] writes.
 pub(super) fn ids(n: u64) -> Vec<i64> {
     const SOME: u64 = 10_000;
@@ -85,20 +110,24 @@ fn put((key, value): (String, Vec<u8>)) -> etcd::RequestOp {
     etcd::RequestOp { request: Some(etcd::request_op::Request::RequestPut(put)) }
 }
 
+/// The collection of a segment that is put into none in particular.
+fn spread(nth: u64) -> Collection {
+    let id = FIRST_COLLECTION + nth / SEGMENTS_OF_COLLECTION * 10;
+    Collection::of(id.cast_signed(), N_SHARDS)
+}
+
+fn state_of_spread(nth: u64) -> SegmentState {
+    match nth.is_multiple_of(DROPPED_EVERY) {
+        true => SegmentState::Dropped,
+        false => SegmentState::Flushed,
+    }
+}
+
 /// The record of a segment and those of its logs.
-fn segment(nth: u64) -> Vec<(String, Vec<u8>)> {
-    let home = Collection::of(
-        (FIRST_COLLECTION + nth / SEGMENTS_OF_COLLECTION * 10).cast_signed(),
-        N_SHARDS,
-    );
-    let (collection, partition) = (home.id, home.partition());
-    let channel = &home.channels[index(nth, home.channels.len())];
+fn segment(nth: u64, home: &Collection, state: SegmentState) -> Vec<(String, Vec<u8>)> {
+    let Collection { id: collection, partition, channels } = home;
+    let channel = &channels[index(nth, channels.len())];
     let id = id(nth);
-    let is_dropped = nth.is_multiple_of(DROPPED_EVERY);
-    let state = match is_dropped {
-        true => common::SegmentState::Dropped,
-        false => common::SegmentState::Flushed,
-    };
     let position = |timestamp| msg::MsgPosition {
         channel_name: channel.clone(),
         msg_id: vec![7; 8].into(),
@@ -107,12 +136,12 @@ fn segment(nth: u64) -> Vec<(String, Vec<u8>)> {
     };
     let info = data::SegmentInfo {
         id,
-        collection_id: collection,
-        partition_id: partition,
+        collection_id: *collection,
+        partition_id: *partition,
         insert_channel: channel.clone(),
         num_of_rows: ROWS,
         state: state.into(),
-        dropped_at: if is_dropped { 1 } else { 0 },
+        dropped_at: if state == SegmentState::Dropped { 1 } else { 0 },
         max_row_num: ROWS,
         last_expire_time: FIRST_SEGMENT + nth,
         start_position: Some(position(FIRST_SEGMENT + nth)),
@@ -122,14 +151,15 @@ fn segment(nth: u64) -> Vec<(String, Vec<u8>)> {
     let at =
         |area: &str| format!("by-dev/meta/datacoord-meta/{area}/{collection}/{partition}/{id}");
     let mut pairs = vec![(at("s"), info.encode_to_vec())];
-    let fields = [0, 1, 100, 101].map(|field| ("binlog", field));
-    for (area, field_id) in fields.into_iter().chain([("statslog", 100)]) {
+    let fields = [0, 1, 100, 101].map(|field| ("binlog", field, id + field % 7 + 1));
+    for (area, field_id, log_id) in fields.into_iter().chain([("statslog", 100, WHOLE_STATISTICS)])
+    {
         let log = data::Binlog {
             entries_num: ROWS,
             timestamp_from: FIRST_SEGMENT,
             timestamp_to: FIRST_SEGMENT + nth,
             log_size: 16 << 20,
-            log_id: id + field_id % 7 + 1,
+            log_id,
             ..Default::default()
         };
         let logs = data::FieldBinlog { field_id, binlogs: vec![log] };

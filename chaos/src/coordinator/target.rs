@@ -116,7 +116,7 @@ impl Target {
     pub(super) fn elsewhere(&self, collection: &Collection) -> Target {
         let place = Place {
             collection: collection.id,
-            partition: collection.partition(),
+            partition: collection.partition,
             channels: collection.channels.clone(),
             data_nodes: Vec::new(),
         };
