@@ -10,7 +10,7 @@ from workload import OneCollection
 SETTINGS = {}
 KILLS = {"small": 5, "full": 40}
 ROWS = 200
-# The coordinator tells, or asks, a silent data node after 20 s.
+# The coordinator tells a silent data node again after 30 s.
 LIFE_S = 60
 
 

@@ -20,8 +20,8 @@ DONE = "handle put event success"
 WATCHED = 3
 DIMENSION = 8
 ROWS = 100
-# The coordinator tells, or asks, a silent data node after 20 s.
-NOTICED_S = 45
+# The coordinator tells a silent data node again after 30 s, and asks it after 20 s.
+NOTICED_S = 60
 # The data node says itself that it does not know the channel.
 REFUSED_S = 10
 

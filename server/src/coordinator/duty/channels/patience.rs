@@ -11,9 +11,12 @@ use statemachine::view::{Name, ServerId};
 
 use super::seen::{Seen, SeenChannel};
 
-/// Silence after which a data node is told again: more than the 15 s in which one that loads segments
+/// Silence after which a data node is told again: twice the 15 s in which one that loads segments
 /// tells of its progress (`dataNode.segment.watchEventTicklerInterval`).
-const TELL_AGAIN: Duration = Duration::from_secs(20);
+const TELL_AGAIN: Duration = Duration::from_secs(30);
+/// More for each segment that the command lists: before it begins to load them, a data node asks for
+/// all of them, which takes a twentieth of this.
+const PER_SEGMENT: Duration = Duration::from_millis(2);
 /// How much longer the silence may be with every time that the command was told again.
 const TELL_AGAIN_GROWTH: u32 = 4;
 /// Far above any time-out.
@@ -83,7 +86,8 @@ impl Patience {
         watch_timeout: Duration,
         now: Instant,
     ) -> Verdict {
-        let revision = channel.key.map_or(0, |key| key.revision);
+        let (revision, n_segments) =
+            channel.key.map_or((0, 0), |key| (key.revision, key.n_segments));
         let first = Command { revision, since: now, is_overdue: false, told_again: 0 };
         let command = self.commands.entry(channel.channel.clone()).or_insert(first);
         if command.revision != revision {
@@ -94,7 +98,8 @@ impl Patience {
         if waits >= watch_timeout {
             return Verdict::GiveUp;
         }
-        let limit = TELL_AGAIN * TELL_AGAIN_GROWTH.pow(command.told_again.min(GROWTHS_MAX));
+        let growth = TELL_AGAIN_GROWTH.pow(command.told_again.min(GROWTHS_MAX));
+        let limit = (TELL_AGAIN + PER_SEGMENT * n_segments).saturating_mul(growth);
         let limit = match self.nodes.get(&channel.node) {
             Some(node) if now.saturating_duration_since(node.since) < limit => {
                 limit.saturating_mul(node.n_commands)

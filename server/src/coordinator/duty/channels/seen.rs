@@ -30,6 +30,8 @@ pub(super) struct SeenKey {
     /// `None`: the value says nothing.
     pub(super) state: Option<ChannelState>,
     pub(super) revision: i64,
+    /// That its data node has to load.
+    pub(super) n_segments: u32,
 }
 
 /// A `channelwatch` key of somebody who does not own the channel.
@@ -117,7 +119,11 @@ impl Seen {
 
 fn seen_key(row: &Row<statemachine::channel::Channel>) -> SeenKey {
     match row {
-        Row::Decoded(channel) => SeenKey { state: Some(channel.state), revision: channel.revision },
-        Row::Undecodable(why) => SeenKey { state: None, revision: why.revision },
+        Row::Decoded(channel) => SeenKey {
+            state: Some(channel.state),
+            revision: channel.revision,
+            n_segments: channel.unflushed.saturating_add(channel.flushed),
+        },
+        Row::Undecodable(why) => SeenKey { state: None, revision: why.revision, n_segments: 0 },
     }
 }

@@ -66,7 +66,7 @@ mod tests {
 
     fn seen(state: ChannelState, revision: i64) -> Seen {
         let node = ServerId(5);
-        let key = SeenKey { state: Some(state), revision };
+        let key = SeenKey { state: Some(state), revision, n_segments: 0 };
         let channel = SeenChannel {
             channel: Name::from("a"),
             node,

@@ -16,7 +16,8 @@ const SETTINGS: Settings = Settings {
 ///
 /// ```text
 /// nodes ID..              data nodes that are alive; `ID!` is stopping, `ID~` to be emptied
-/// CHANNEL NODE STATE REV  a channel, its owner (`-`: nobody), the state of its key (`none`: no key);
+/// CHANNEL NODE STATE REV  a channel, its owner (`-`: nobody), the state of its key (`none`: no key,
+///                         `to-watch:N`: with N segments to load);
 ///                         with a star before its name it is marked removed, with a plus it compacts
 /// gone CHANNEL            it has ended
 /// stray CHANNEL NODE REV [foreign]
@@ -90,6 +91,10 @@ fn put(seen: &mut Seen, name: &str, node: &str, state: &str, revision: i64) {
         seen.compacting.remove(&channel);
     }
     let is_unserved = state == "unserved";
+    let (state, n_segments) = match state.split_once(':') {
+        Some((state, n_segments)) => (state, n_segments.parse().expect("a number")),
+        None => (state, 0),
+    };
     let state = match state {
         "none" => None,
         "broken" => Some(None),
@@ -107,7 +112,7 @@ fn put(seen: &mut Seen, name: &str, node: &str, state: &str, revision: i64) {
         epoch: 1,
         is_removed: name.starts_with('*'),
         is_unserved,
-        key: state.map(|state| SeenKey { state, revision }),
+        key: state.map(|state| SeenKey { state, revision, n_segments }),
     };
     match seen.channels.binary_search_by(|known| known.channel.cmp(&channel)) {
         Ok(nth) => seen.channels[nth] = row,
@@ -201,40 +206,40 @@ fn an_answer_is_followed_by_the_next_step() {
 fn a_command_that_is_not_answered_is_told_again_ever_more_slowly_and_then_given_up() {
     expect![[r#"
         at 0:
-        at 19:
-        at 38:
+        at 29:
         at 58:
+        at 88:
         a: release (its data node does not begin to watch)
-        at 58:
-        at 137:
-        at 138:
+        at 88:
+        at 207:
+        at 208:
         a: release (its data node has not answered)
-        at 138:
+        at 208:
         a: release (its data node has not answered)
-        at 138:
-        at 437:
-        at 438:
+        at 208:
+        at 507:
+        at 508:
         a: assign to 6 (its data node does not let go)
-        at 438:
-        at 438:
-        at 438:
-        at 458:
+        at 508:
+        at 508:
+        at 508:
+        at 538:
         a: release (its data node has not answered)
     "#]]
     .assert_eq(&check(
         "nodes 5 6
          a 5 to-watch 1
          plan
-         after 19
+         after 29
          plan
          a 5 to-watch 2
-         after 19
+         after 29
          plan
-         after 20
+         after 30
          plan
          a 5 to-release 3
          plan
-         after 79
+         after 119
          plan
          after 1
          plan
@@ -251,7 +256,26 @@ fn a_command_that_is_not_answered_is_told_again_ever_more_slowly_and_then_given_
          plan
          a 6 to-release 7
          plan
-         after 20
+         after 30
+         plan",
+    ));
+}
+
+#[test]
+fn a_data_node_has_more_time_for_many_segments() {
+    expect![[r#"
+        at 0:
+        at 49:
+        at 50:
+        a: release (its data node does not begin to watch)
+    "#]]
+    .assert_eq(&check(
+        "nodes 5
+         a 5 to-watch:10000 1
+         plan
+         after 49
+         plan
+         after 1
          plan",
     ));
 }
@@ -260,14 +284,14 @@ fn a_command_that_is_not_answered_is_told_again_ever_more_slowly_and_then_given_
 fn a_data_node_that_answers_has_more_time_for_each_of_many_commands() {
     expect![[r#"
         at 0:
-        at 19:
-        at 20:
+        at 29:
+        at 30:
         a: release (its data node does not begin to watch)
         b: release (its data node has not answered)
-        at 39:
+        at 59:
         e: assign to 5 (its data node has let go)
-        at 40:
-        at 40:
+        at 60:
+        at 60:
         c: release (its data node does not begin to watch)
         d: release (its data node does not begin to watch)
     "#]]
@@ -279,7 +303,7 @@ fn a_data_node_that_answers_has_more_time_for_each_of_many_commands() {
          d 6 to-watch 4
          e 6 watched 5
          plan
-         after 19
+         after 29
          e 6 to-release 6
          plan
          after 1
@@ -287,7 +311,7 @@ fn a_data_node_that_answers_has_more_time_for_each_of_many_commands() {
          a 5 to-release 7
          b 5 to-release 8
          e 6 released 9
-         after 19
+         after 29
          plan
          e 6 to-watch 10
          after 1
