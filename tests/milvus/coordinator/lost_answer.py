@@ -20,8 +20,9 @@ DONE = "handle put event success"
 WATCHED = 3
 DIMENSION = 8
 ROWS = 100
-# The coordinator tells a silent data node again after 30 s, and asks it after 20 s.
-NOTICED_S = 60
+# The coordinator asks a silent data node after 20 s, and tells it again 30 s after it was last heard
+# of: what it does about the question counts.
+NOTICED_S = 75
 # The data node says itself that it does not know the channel.
 REFUSED_S = 10
 
