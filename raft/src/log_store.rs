@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 use crate::failure::{Area, OnFailure};
 use crate::retention::Ledger;
 use crate::storage_metrics::StorageMetrics;
-use crate::types::{Entry, LogId, TypeConfig, Vote};
+use crate::types::{Entry, EntryPayload, LogId, TypeConfig, Vote};
 
 pub use disk::{Fact, LogBatch, LogChange, LogDisk, VisitRow};
 pub use memory_log::MemoryLog;
@@ -68,6 +68,8 @@ struct Log {
     /// Counts truncations: a read that spans one starts over.
     truncations: u64,
     ledger: Ledger,
+    /// Index of the newest membership that was appended since the start.
+    membership: Option<u64>,
 }
 
 #[derive(Default)]
@@ -85,7 +87,11 @@ struct Shared {
     log: Mutex<Log>,
     /// The vote that is on the disk.
     vote: Mutex<Option<Vote>>,
+    /// The vote that is on the disk or on its way there.
+    newest_vote: Mutex<Option<Vote>>,
     committed: Mutex<Committed>,
+    /// One more than the highest index that this node has known to be committed.
+    committed_end: AtomicU64,
     /// One more than the index of the last durable entry; zero while there is none.
     durable_end: AtomicU64,
 }
@@ -151,7 +157,15 @@ impl LogStore {
             tail.push(entry, 0);
         }
         tail.written(0);
-        let log = Log { tail, last, purged: recovered.purged, next_job: 1, truncations: 0, ledger };
+        let log = Log {
+            tail,
+            last,
+            purged: recovered.purged,
+            next_job: 1,
+            truncations: 0,
+            ledger,
+            membership: None,
+        };
         let shared = Arc::new(Shared {
             disk,
             metrics,
@@ -160,6 +174,8 @@ impl LogStore {
             options,
             log: Mutex::new(log),
             vote: Mutex::new(recovered.vote),
+            newest_vote: Mutex::new(recovered.vote),
+            committed_end: AtomicU64::new(0),
             committed: Mutex::new(Committed { newest: recovered.committed, unsaved: None }),
             durable_end: AtomicU64::new(0),
         });
@@ -192,6 +208,27 @@ impl LogStore {
     /// The vote that is on the disk.
     pub fn vote(&self) -> Option<Vote> {
         *self.shared.vote.lock()
+    }
+
+    /// The vote that is on the disk or on its way there: no later one has been given to anybody.
+    pub(crate) fn newest_vote(&self) -> Option<Vote> {
+        *self.shared.newest_vote.lock()
+    }
+
+    /// Someone else is about to hear that `index` is committed.
+    pub(crate) fn note_committed(&self, index: u64) {
+        self.shared.committed_end.fetch_max(index + 1, Ordering::SeqCst);
+    }
+
+    /// The highest index that this node, since its start, has known to be committed: no state
+    /// that was visible here, or at a follower of this leader, is newer.
+    pub(crate) fn committed_index(&self) -> Option<u64> {
+        self.shared.committed_end.load(Ordering::SeqCst).checked_sub(1)
+    }
+
+    /// Index of the newest membership that was appended since the start.
+    pub(crate) fn newest_membership(&self) -> Option<u64> {
+        self.shared.log.lock().membership
     }
 
     /// Bytes of the entries that are not purged, roughly.
@@ -428,12 +465,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        // First: from the moment that it can be durable, nothing may count on an earlier one.
+        *self.shared.newest_vote.lock() = Some(*vote);
         let (done, saved) = oneshot::channel();
         self.shared.queue.push(Job::SaveVote { vote: *vote, done });
         saved.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        if let Some(log_id) = committed {
+            self.note_committed(log_id.index);
+        }
         let mut saved = self.shared.committed.lock();
         saved.newest = committed;
         saved.unsaved = committed;
@@ -466,6 +508,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
             }
             log.last = Some(entry.log_id);
+            if matches!(entry.payload, EntryPayload::Membership(_)) {
+                log.membership = Some(index);
+            }
             log.ledger.append(index, entry_bytes(entry));
             log.tail.push(entry.clone(), number);
         }
@@ -484,6 +529,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         log.tail.truncate(from);
         log.ledger.truncate(from);
         log.truncations += 1;
+        log.membership = log.membership.filter(|index| *index < from);
         log.last = last_log_id;
         shared.queue.push(Job::Truncate { from, to: last.index + 1 });
         Ok(())

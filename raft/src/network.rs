@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::config::Timers;
+use crate::log_store::LogStore;
 use crate::peers::{Peer, Peers};
 use crate::snapshot_transfer::{image_of, send_snapshot};
 use crate::storage::StorageControl;
@@ -99,7 +100,7 @@ const REDIAL_PAUSE_MAX: Duration = Duration::from_millis(200);
 
 impl Connection {
     /// Where the target listens now: openraft keeps this object when a member's address changes.
-    fn peer(&self) -> Peer {
+    fn peer(&self) -> Arc<Peer> {
         self.peers.get(self.target).unwrap_or_else(|_| self.peers.at(self.target, &self.address))
     }
 
@@ -150,9 +151,10 @@ impl Connection {
     {
         let sent = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&sent);
+        let log = self.storage.log.clone();
         let frames = input.map(move |request| {
             counted.fetch_add(1, Ordering::Relaxed);
-            wire::append_to_wire(&request)
+            frame(&log, &request)
         });
         let peer = self.peer();
         let mut client = peer.replication();
@@ -169,6 +171,15 @@ impl Connection {
         };
         Ok(futures::stream::unfold(state, AckStream::next).boxed())
     }
+}
+
+/// An append on its way. What it says to be committed is noted first: as soon as the follower has
+/// applied it, a read that begins anywhere has to see it.
+fn frame(log: &LogStore, request: &AppendEntriesRequest<TypeConfig>) -> quorate::AppendRequest {
+    if let Some(committed) = request.leader_commit {
+        log.note_committed(committed.index);
+    }
+    wire::append_to_wire(request)
 }
 
 /// Replies of a peer to appends, with an eye on how long they take.
@@ -238,7 +249,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
         let peer = self.peer();
         let mut client = peer.control();
-        let call = client.heartbeat(peer.request(wire::append_to_wire(&rpc)));
+        let call = client.heartbeat(peer.request(frame(&self.storage.log, &rpc)));
         let reply = self.call(RPCTypes::AppendEntries, option.hard_ttl(), call).await?;
         Ok(parse_ack(&reply)?.into())
     }
@@ -261,7 +272,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             };
             let peer = self.peer();
             let mut client = peer.control();
-            let call = client.heartbeat(peer.request(wire::append_to_wire(&request)));
+            let call = client.heartbeat(peer.request(frame(&self.storage.log, &request)));
             let reply = self.call(RPCTypes::AppendEntries, option.hard_ttl(), call).await?;
             let result = parse_ack(&reply);
             Ok(futures::stream::once(std::future::ready(result)).boxed())

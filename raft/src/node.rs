@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::{Attention, Subscription};
 use crate::clock::Clock;
 use crate::config::{Limits, NodeOptions, Timers};
+use crate::confirm::Confirmer;
 use crate::convert::member_to_proto;
 use crate::dir_lock::DirLock;
 use crate::engine::Engine;
@@ -76,6 +77,7 @@ pub(crate) struct Inner {
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) barrier: Arc<ReadBarrier>,
+    pub(crate) confirmer: Arc<Confirmer>,
     pub(crate) handler: Arc<dyn PeerHandler>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) status: watch::Sender<Status>,

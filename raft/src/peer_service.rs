@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use openraft::raft::AppendEntriesRequest;
 use parking_lot::Mutex;
 use proto::quorate::peer_server::Peer;
@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::inbound::{Answer, InboundRun};
 use crate::node::Inner;
-use crate::types::TypeConfig;
+use crate::types::{LeaderId, TypeConfig};
 use crate::wire::{self, WireError};
 use crate::{bootstrap, membership, snapshot_transfer, tasks};
 
@@ -66,10 +66,33 @@ fn decode_appends(
     })
 }
 
+async fn read_index(
+    node: &Inner,
+    from: u64,
+    asked: quorate::ReadIndexRequest,
+) -> quorate::ReadIndexReply {
+    let voted = LeaderId { term: asked.term, node_id: asked.node };
+    let leadership = *node.leadership.borrow();
+    let result = if let Some(index) = node.confirmer.confirmed_by(from, voted) {
+        read_index_reply::Result::Index(index)
+    } else if leadership.mine.is_none() {
+        let leader = leadership.leader.unwrap_or_default();
+        read_index_reply::Result::NotLeader(quorate::NotLeader { leader })
+    } else if let Some(index) = node.barrier.read_index().await {
+        // The caller's group joined that of this node's own reads: one round served both.
+        read_index_reply::Result::Index(index)
+    } else {
+        read_index_reply::Result::Unavailable("no quorum confirmed it".to_owned())
+    };
+    quorate::ReadIndexReply { result: Some(result) }
+}
+
 #[tonic::async_trait]
 impl Peer for PeerService {
     type AppendStream = Replies<quorate::AppendReply>;
     type InstallSnapshotStream = Replies<quorate::SnapshotAnswer>;
+    type ReadIndexStream = Replies<quorate::ReadIndexReply>;
+    type ConfirmLeaderStream = Replies<quorate::ConfirmLeaderReply>;
     type ForwardStream = Replies<quorate::ForwardReply>;
 
     async fn append(
@@ -149,21 +172,29 @@ impl Peer for PeerService {
 
     async fn read_index(
         &self,
-        request: Request<quorate::ReadIndexRequest>,
-    ) -> Result<Response<quorate::ReadIndexReply>, Status> {
-        self.admit(request)?;
-        // The caller's group joins that of this node's own reads: one round serves both.
-        let leads = self.node.leadership.borrow().mine.is_some();
-        let result = match leads {
-            true => match self.node.barrier.read_index().await {
-                Some(index) => read_index_reply::Result::Index(index),
-                None => read_index_reply::Result::Unavailable("no quorum confirmed it".to_owned()),
-            },
-            false => read_index_reply::Result::NotLeader(quorate::NotLeader {
-                leader: self.node.leadership.borrow().leader.unwrap_or_default(),
-            }),
-        };
-        Ok(Response::new(quorate::ReadIndexReply { result: Some(result) }))
+        request: Request<Streaming<quorate::ReadIndexRequest>>,
+    ) -> Result<Response<Self::ReadIndexStream>, Status> {
+        let (from, questions) = self.admit(request)?;
+        let node = Arc::clone(&self.node);
+        let answers = questions.and_then(move |asked| {
+            let node = Arc::clone(&node);
+            async move { Ok(read_index(&node, from, asked).await) }
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn confirm_leader(
+        &self,
+        request: Request<Streaming<quorate::ConfirmLeaderRequest>>,
+    ) -> Result<Response<Self::ConfirmLeaderStream>, Status> {
+        let (_, questions) = self.admit(request)?;
+        let log = self.node.storage.log.clone();
+        let answers = questions.map_ok(move |asked| {
+            let leader = LeaderId { term: asked.term, node_id: asked.node };
+            let confirmed = log.newest_vote().is_some_and(|vote| vote.leader_id == leader);
+            quorate::ConfirmLeaderReply { confirmed }
+        });
+        Ok(Response::new(answers.boxed()))
     }
 
     async fn forward(

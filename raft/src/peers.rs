@@ -1,6 +1,6 @@
 //! Connections to the other nodes, made once and kept.
 //!
-//! Each peer has three, so that neither payloads nor snapshots delay a heartbeat.
+//! Each peer has four, so that neither payloads nor snapshots nor reads delay a heartbeat.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,13 +99,13 @@ fn number(metadata: &MetadataMap, key: &'static str, radix: u32) -> Result<u64, 
 }
 
 /// A peer under one address.
-#[derive(Clone)]
 pub(crate) struct Peer {
     address: String,
     metadata: MetadataMap,
     replication: PeerClient<Channel>,
     control: PeerClient<Channel>,
     bulk: PeerClient<Channel>,
+    reads: PeerClient<Channel>,
 }
 
 impl Peer {
@@ -114,7 +114,7 @@ impl Peer {
         self.replication.clone()
     }
 
-    /// Heartbeats, votes, read indexes, forwarded commands.
+    /// Heartbeats, votes, forwarded commands.
     pub(crate) fn control(&self) -> PeerClient<Channel> {
         self.control.clone()
     }
@@ -122,6 +122,11 @@ impl Peer {
     /// Snapshots and long answers.
     pub(crate) fn bulk(&self) -> PeerClient<Channel> {
         self.bulk.clone()
+    }
+
+    /// Read indexes and confirmations, on the threads of those who read: they need not wake another.
+    pub(crate) fn reads(&self) -> PeerClient<Channel> {
+        self.reads.clone()
     }
 
     /// A request that says who asks whom.
@@ -137,8 +142,10 @@ pub(crate) struct Peers {
     dialer: Arc<dyn Dialer>,
     timers: Timers,
     message_bytes_max: usize,
-    /// Connections live on this node's own runtime, whoever asks for them.
+    /// Connections live on this node's own runtime, whoever asks for them;
     runtime: Handle,
+    /// those of reads where the reads are waited for.
+    callers: Handle,
     known: Mutex<Known>,
 }
 
@@ -146,7 +153,7 @@ pub(crate) struct Peers {
 struct Known {
     addresses: BTreeMap<u64, String>,
     /// Made for `cluster`; a node gets its cluster after it has made its first connections.
-    peers: BTreeMap<u64, Peer>,
+    peers: BTreeMap<u64, Arc<Peer>>,
     cluster: u64,
 }
 
@@ -157,9 +164,10 @@ impl Peers {
         timers: Timers,
         message_bytes_max: usize,
         runtime: Handle,
+        callers: Handle,
     ) -> Arc<Peers> {
         let known = Mutex::default();
-        Arc::new(Peers { identity, dialer, timers, message_bytes_max, runtime, known })
+        Arc::new(Peers { identity, dialer, timers, message_bytes_max, runtime, callers, known })
     }
 
     pub(crate) fn identity(&self) -> &Identity {
@@ -173,7 +181,7 @@ impl Peers {
 
     /// # Errors
     /// No address of the node is known.
-    pub(crate) fn get(&self, node: u64) -> Result<Peer, Status> {
+    pub(crate) fn get(&self, node: u64) -> Result<Arc<Peer>, Status> {
         let address = self.known.lock().addresses.get(&node).cloned();
         match address {
             Some(address) => Ok(self.at(node, &address)),
@@ -182,7 +190,7 @@ impl Peers {
     }
 
     /// The connections to `node`, made anew where its address has changed.
-    pub(crate) fn at(&self, node: u64, address: &str) -> Peer {
+    pub(crate) fn at(&self, node: u64, address: &str) -> Arc<Peer> {
         let cluster = self.identity.cluster();
         let mut known = self.known.lock();
         if known.cluster != cluster {
@@ -192,23 +200,28 @@ impl Peers {
         if let Some(peer) = known.peers.get(&node)
             && peer.address == address
         {
-            return peer.clone();
+            return Arc::clone(peer);
         }
-        let peer = Peer {
+        let peer = Arc::new(Peer {
             address: address.to_owned(),
             metadata: self.metadata(cluster, node),
             replication: self.client(address),
             control: self.client(address),
             bulk: self.client(address),
-        };
+            reads: self.connect(address, &self.callers),
+        });
         known.addresses.insert(node, address.to_owned());
-        known.peers.insert(node, peer.clone());
+        known.peers.insert(node, Arc::clone(&peer));
         peer
     }
 
     /// A connection to whatever node listens there.
     pub(crate) fn client(&self, address: &str) -> PeerClient<Channel> {
-        let _runtime = self.runtime.enter();
+        self.connect(address, &self.runtime)
+    }
+
+    fn connect(&self, address: &str, runtime: &Handle) -> PeerClient<Channel> {
+        let _runtime = runtime.enter();
         let dialer = Arc::clone(&self.dialer);
         let target = address.to_owned();
         let connect_timeout = self.timers.connect;

@@ -6,21 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::ReadPolicy;
-use openraft::errors::{LinearizableReadError, RaftError};
-use openraft::raft::linearizable_read::Linearizer;
 use parking_lot::Mutex;
-use proto::quorate::{ReadIndexRequest, read_index_reply};
+use proto::quorate::{ReadIndexReply, ReadIndexRequest, read_index_reply};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Engine;
+use crate::confirm::Confirmer;
 use crate::leadership::Leadership;
+use crate::line::Lines;
+use crate::log_store::LogStore;
 use crate::peers::Peers;
 use crate::tasks;
-use crate::types::TypeConfig;
 
 /// Between two attempts while no leader answers.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
@@ -59,14 +57,14 @@ pub(crate) struct ReadBarrier {
 pub(crate) struct ReadRounds {
     pub(crate) node: u64,
     pub(crate) barrier: Arc<ReadBarrier>,
-    pub(crate) engine: Engine,
+    pub(crate) confirmer: Arc<Confirmer>,
+    pub(crate) log: LogStore,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) lines: Lines<ReadIndexRequest, ReadIndexReply>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     /// Index up to which this node's state can be read.
     pub(crate) applied: watch::Receiver<u64>,
     pub(crate) runtime: Handle,
-    /// Where those who read wait.
-    pub(crate) callers: Handle,
     pub(crate) cancel: CancellationToken,
 }
 
@@ -151,19 +149,19 @@ impl ReadRounds {
         let applied_already = *self.applied.borrow() >= round.index;
         let (now, later): (Vec<Waiter>, Vec<Waiter>) =
             group.into_iter().partition(|waiter| applied_already || waiter.is_peer);
-        finish(&self.callers, now, round);
+        finish(now, round);
         if later.is_empty() {
             return;
         }
         let mut applied = self.applied.clone();
-        let (callers, cancel) = (self.callers.clone(), self.cancel.clone());
+        let cancel = self.cancel.clone();
         tasks::spawn(&self.runtime, "read group", async move {
             let mut later = later;
             while let Some(first_deadline) = later.iter().map(|waiter| waiter.deadline).min() {
                 tokio::select! {
                     reached = applied.wait_for(|applied| *applied >= round.index) => {
                         if reached.is_ok() {
-                            finish(&callers, later, round);
+                            finish(later, round);
                         }
                         return;
                     }
@@ -182,14 +180,18 @@ impl ReadRounds {
         let asking = async {
             match (leadership.mine, leadership.leader) {
                 (Some(_), _) => {
-                    let linearizer = read_linearizer(&self.engine).await.ok()?;
-                    let index = linearizer.read_log_id().index();
+                    let index = self.confirmer.confirm().await?;
                     Some(Round { leader: self.node, index })
                 }
                 (None, Some(leader)) => {
                     let peer = self.peers.get(leader).ok()?;
-                    let request = peer.request(ReadIndexRequest {});
-                    let reply = peer.control().read_index(request).await.ok()?.into_inner();
+                    // With the leader itself, a majority already where there are three nodes.
+                    let vote = self.log.newest_vote()?.leader_id;
+                    let question = ReadIndexRequest { term: vote.term, node: vote.node_id };
+                    let open = |questions| async move {
+                        peer.reads().read_index(peer.request(questions)).await
+                    };
+                    let reply = self.lines.ask(leader, question, open).await.ok()?;
                     match reply.result? {
                         read_index_reply::Result::Index(index) => Some(Round { leader, index }),
                         read_index_reply::Result::NotLeader(_)
@@ -210,26 +212,11 @@ impl Drop for ReadRounds {
     }
 }
 
-fn finish(callers: &Handle, group: Vec<Waiter>, round: Round) {
-    let several = group.len() > 1;
-    let answer = move || {
-        for waiter in group {
-            // Who waited may have gone.
-            let _ = waiter.done.send(round);
-        }
-    };
-    if several {
-        tasks::run_on(callers, answer);
-    } else {
-        answer();
+fn finish(group: Vec<Waiter>, round: Round) {
+    for waiter in group {
+        // Who waited may have gone.
+        let _ = waiter.done.send(round);
     }
-}
-
-/// One round of confirmation by a quorum.
-async fn read_linearizer(
-    engine: &Engine,
-) -> Result<Linearizer<TypeConfig>, RaftError<TypeConfig, LinearizableReadError<TypeConfig>>> {
-    engine.get_read_linearizer(ReadPolicy::ReadIndex).await
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::OutcomeSink;
 use crate::config::{NodeOptions, engine_config};
+use crate::confirm::Confirmer;
 use crate::connect::{Acceptor, incoming};
 use crate::dir_lock::DirLock;
 use crate::engine::Engine;
@@ -19,6 +20,7 @@ use crate::error::StartError;
 use crate::identity::{self, StoredIdentity};
 use crate::inbound::Inbound;
 use crate::leadership::{Leadership, watch_leadership};
+use crate::line::Lines;
 use crate::network::Network;
 use crate::node::{Inner, PeerHandler};
 use crate::peer_service::PeerService;
@@ -57,6 +59,7 @@ pub(crate) async fn start(
         options.timers,
         options.limits.message_bytes_max,
         handle.clone(),
+        callers.clone(),
     );
     let network = Network {
         peers: Arc::clone(&peers),
@@ -71,6 +74,13 @@ pub(crate) async fn start(
     let (leadership_sender, leadership) = watch::channel(Leadership::default());
     let (tenure_sender, tenure) = watch::channel(None);
     let status = Status::new(stored.node, options.name.clone(), stored.cluster);
+    let confirmer = Confirmer::new(
+        stored.node,
+        engine.clone(),
+        control.log.clone(),
+        Arc::clone(&peers),
+        tenure.clone(),
+    );
     let inner = Arc::new(Inner {
         identity,
         meta: NodeMeta { name: options.name, endpoints: options.advertise },
@@ -86,6 +96,7 @@ pub(crate) async fn start(
         inbound: Inbound::new(options.limits.inbound_bytes_max, Arc::clone(&proposer)),
         proposer: Arc::clone(&proposer),
         barrier: ReadBarrier::new(),
+        confirmer,
         handler,
         leadership: leadership.clone(),
         status: watch::Sender::new(status),
@@ -126,15 +137,17 @@ pub(crate) async fn start(
     let rounds = ReadRounds {
         node: inner.identity.node,
         barrier: Arc::clone(&inner.barrier),
-        engine,
+        confirmer: Arc::clone(&inner.confirmer),
+        log: inner.storage.log.clone(),
         peers,
+        lines: Lines::default(),
         leadership,
         applied: inner.storage.state.applied_index(),
-        runtime: handle,
-        callers,
+        runtime: callers.clone(),
         cancel,
     };
-    tasks::spawn(&inner.runtime, "read index", rounds.run());
+    // Where those who read wait, so that neither has to wake another thread.
+    tasks::spawn(&callers, "read index", rounds.run());
     observe::start(&inner);
     Ok(inner)
 }

@@ -17,6 +17,12 @@ pub struct Tenure {
     pub cancel: CancellationToken,
 }
 
+impl Tenure {
+    pub(crate) fn leader_id(&self) -> LeaderId {
+        LeaderId { term: self.term, node_id: self.node }
+    }
+}
+
 pub(crate) async fn watch_tenure(
     engine: Engine,
     mut leadership: watch::Receiver<Leadership>,

@@ -1,10 +1,11 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use openraft::type_config::TypeConfigExt;
 
-use crate::types::{EntryPayload, LeaderId, Payload};
+use crate::types::{Endpoints, EntryPayload, LeaderId, Membership, NodeMeta, Payload};
 
 use super::*;
 
@@ -330,4 +331,58 @@ async fn every_crash_point_of_a_busy_log_recovers() {
             assert_eq!(found, end - first, "seed {seed}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_vote_counts_before_it_can_be_given() {
+    let mut log = Fixture::open(MemoryLog::new());
+    log.store.save_vote(&Vote::new(4, NODE)).await.unwrap();
+    assert_eq!(log.store.newest_vote(), Some(Vote::new(4, NODE)));
+    // The disk hangs: nobody has been told of the new vote, and nobody may count on the old one.
+    log.disk.hang_syncs(Duration::from_millis(300));
+    let mut store = log.store.clone();
+    let saving = tokio::spawn(async move { store.save_vote(&Vote::new(5, NODE)).await });
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while log.store.newest_vote() != Some(Vote::new(5, NODE)) {
+        assert!(Instant::now() < deadline, "the new vote was never seen");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(log.store.vote(), Some(Vote::new(4, NODE)), "it was seen only when it was durable");
+    saving.await.unwrap().unwrap();
+    assert_eq!(log.store.vote(), Some(Vote::new(5, NODE)));
+    log.store.stop().unwrap();
+    let recovered = Fixture::open(log.disk.crash(0));
+    assert_eq!(recovered.store.newest_vote(), Some(Vote::new(5, NODE)));
+}
+
+#[tokio::test]
+async fn the_committed_index_is_the_highest_that_anyone_heard_of() {
+    let mut log = Fixture::open(MemoryLog::new());
+    assert_eq!(log.store.committed_index(), None);
+    log.append(run(1, 0..9)).await.unwrap();
+    log.store.note_committed(3);
+    assert_eq!(log.store.committed_index(), Some(3));
+    log.store.save_committed(Some(log_id(1, 5))).await.unwrap();
+    log.store.note_committed(4);
+    assert_eq!(log.store.committed_index(), Some(5));
+}
+
+#[tokio::test]
+async fn a_membership_is_known_from_its_append_until_it_is_truncated() {
+    let mut log = Fixture::open(MemoryLog::new());
+    log.append(run(1, 0..2)).await.unwrap();
+    assert_eq!(log.store.newest_membership(), None);
+    let membership = Entry { log_id: log_id(1, 2), payload: EntryPayload::Membership(voters()) };
+    log.store.append(vec![membership], IOFlushed::noop()).await.unwrap();
+    log.append(run(1, 3..5)).await.unwrap();
+    assert_eq!(log.store.newest_membership(), Some(2));
+    log.store.truncate_after(Some(log_id(1, 2))).await.unwrap();
+    assert_eq!(log.store.newest_membership(), Some(2));
+    log.store.truncate_after(Some(log_id(1, 1))).await.unwrap();
+    assert_eq!(log.store.newest_membership(), None);
+}
+
+fn voters() -> Membership {
+    let node = NodeMeta { name: "a".to_owned(), endpoints: Endpoints::default() };
+    Membership::new(vec![BTreeSet::from([NODE])], BTreeMap::from([(NODE, node)])).unwrap()
 }

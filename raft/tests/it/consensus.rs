@@ -129,6 +129,30 @@ async fn a_leader_that_is_cut_off_stops_answering() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_leader_that_comes_back_reads_what_its_successor_wrote() {
+    let cluster = Cluster::start(3).await;
+    for round in 0..3 {
+        let old = cluster.wait_leader().await;
+        write(cluster.node(old), "key", "before").await.unwrap();
+        cluster.isolate(old);
+        let new = cluster.wait_other_leader(old).await;
+        let after = format!("after {round}");
+        write(cluster.node(new), "key", &after).await.unwrap();
+        // It still takes itself for the leader, and asks again and again until it gets through.
+        assert!(cluster.node(old).tenure().borrow().is_some());
+        let node = cluster.node(old).clone();
+        let reading = tokio::spawn(async move { value(&node, "key").await });
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(!reading.is_finished(), "nobody could confirm it");
+        cluster.net.heal();
+        assert_eq!(reading.await.unwrap(), Some(after));
+        let status = cluster.node(old).status();
+        until("the old leader follows", || status.borrow().role == Role::Follower).await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_comes_back_from_a_partition_does_not_depose_the_leader() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.wait_leader().await;

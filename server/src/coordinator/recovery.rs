@@ -19,6 +19,8 @@ pub(crate) struct Lists {
     pub(crate) flushed: BTreeSet<SegmentId>,
     pub(crate) unflushed: BTreeSet<SegmentId>,
     pub(crate) dropped: BTreeSet<SegmentId>,
+    /// Segments of the channel, in a list or not.
+    pub(crate) n_looked_at: usize,
 }
 
 /// Sorts a channel's segments. A result of a compaction that has no index yet is left out, and its
@@ -31,9 +33,11 @@ pub(crate) fn lists(
     partitions: &BTreeSet<PartitionId>,
     index_min_rows: i64,
 ) -> Lists {
+    let mut n_looked_at = 0;
     let considered: Vec<(SegmentId, &Segment)> = views
         .segments()
         .of_channel(channel)
+        .inspect(|_| n_looked_at += 1)
         .filter(|(_, segment)| {
             !segment.is_fake
                 && !segment.is_importing
@@ -48,7 +52,7 @@ pub(crate) fn lists(
             build.is_some_and(|(_, build)| build.state == IndexState::Finished)
         })
     };
-    sort(&considered, index_min_rows, is_indexed)
+    Lists { n_looked_at, ..sort(&considered, index_min_rows, is_indexed) }
 }
 
 /// Indexes on the first vector field of a collection.
@@ -162,7 +166,8 @@ pub(crate) fn fetch(
             Ok(info.and_then(|info| info.dml_position.or(info.start_position)))
         }
         Seek::Beginning(row) => {
-            let record: quorate::ChannelRecord = records::fetch(image, *row)?.unwrap_or_default();
+            let record: quorate::ChannelBeginning =
+                records::fetch(image, *row)?.unwrap_or_default();
             let physical = channel.rsplit_once('_').map_or(channel, |(physical, _)| physical);
             let start = record.start_positions.into_iter().find(|start| start.key == physical);
             Ok(start.map(|start| {

@@ -15,6 +15,8 @@ use crate::tasks;
 
 /// Segments whose records are read without leaving the thread.
 const INLINE_SEGMENTS_MAX: usize = 8;
+/// Channels are read under one lock until so many segments have been looked at.
+const LOCKED_SEGMENTS_MAX: usize = 1000;
 
 pub(super) async fn get_segment_info(
     lead: &Arc<Lead>,
@@ -287,22 +289,35 @@ fn recover(
     });
     let (mut channels, mut flushed) = (Vec::with_capacity(names.len()), BTreeSet::new());
     let numbers = |ids: &BTreeSet<SegmentId>| ids.iter().map(|id| id.0).collect();
-    // One at a time, for the lock that it takes: compactions keep within a channel.
-    for channel in names {
-        let ((lists, seek), image) = view.pin(|state| {
-            let lists = recovery::lists(state.views(), &channel, partitions, index_min_rows);
-            (lists, recovery::seek(state, &channel, partitions))
+    let mut names = names.into_iter();
+    // A few at a time, for the lock that it takes; each at one moment: compactions keep within a
+    // channel.
+    while names.len() > 0 {
+        let (found, image) = view.pin(|state| {
+            let mut found = Vec::with_capacity(names.len());
+            let mut n_segments = 0;
+            while n_segments < LOCKED_SEGMENTS_MAX
+                && let Some(channel) = names.next()
+            {
+                let lists = recovery::lists(state.views(), &channel, partitions, index_min_rows);
+                n_segments += lists.n_looked_at;
+                let seek = recovery::seek(state, &channel, partitions);
+                found.push((channel, lists, seek));
+            }
+            found
         });
-        channels.push(data::VchannelInfo {
-            collection_id: collection,
-            channel_name: channel.to_string(),
-            seek_position: recovery::fetch(&image, &seek, &channel)?,
-            unflushed_segment_ids: numbers(&lists.unflushed),
-            flushed_segment_ids: numbers(&lists.flushed),
-            dropped_segment_ids: numbers(&lists.dropped),
-            ..data::VchannelInfo::default()
-        });
-        flushed.extend(lists.flushed);
+        for (channel, lists, seek) in found {
+            channels.push(data::VchannelInfo {
+                collection_id: collection,
+                channel_name: channel.to_string(),
+                seek_position: recovery::fetch(&image, &seek, &channel)?,
+                unflushed_segment_ids: numbers(&lists.unflushed),
+                flushed_segment_ids: numbers(&lists.flushed),
+                dropped_segment_ids: numbers(&lists.dropped),
+                ..data::VchannelInfo::default()
+            });
+            flushed.extend(lists.flushed);
+        }
     }
     Ok((channels, flushed))
 }
