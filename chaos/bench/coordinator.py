@@ -182,6 +182,8 @@ def render_alone(name, found):
              f"| data nodes and channels | {report['n_data_nodes']:,} and"
              f" {report['n_channels']:,} |",
              f"| all channels assigned and acknowledged after | {report['watched_s']:.1f} s |",
+             *([f"| at rest after that (RocksDB tidies what was written) | {report['rest_s']:.0f} s |"]
+               if report.get("rest_s") else []),
              f"| memory of the largest node | {report['memory_mb']:,.0f} MB |"]
     if report["gaps_ms"]:
         gaps = report["gaps_ms"]

@@ -20,7 +20,7 @@ use proto::etcd;
 use proto::milvus::{common, data, etcd as meta, schema};
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::usage::resident_bytes;
+use crate::cluster::usage::{cpu_time_of_all, resident_bytes};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::numbers::{float, max, median, millis, percentile};
 use crate::report;
@@ -41,18 +41,21 @@ const CLIENTS: [usize; 3] = [1, 16, 64];
 const PACE: u32 = 1000;
 /// Data nodes that are lost, one after the other.
 const LOSSES: usize = 5;
-/// Compaction and garbage collection look at everything again and again. Segments have no indexes and
-/// no files, so that nothing but the looking is done.
+/// Garbage collection looks at everything as often as compaction does by default. Segments have no
+/// indexes and no files, so that nothing but the looking is done.
 const CONFIG: &str = "\
 [dataCoord.compaction]
 indexBasedCompaction = false
-[dataCoord.compaction.global]
-interval = 5
 [dataCoord.gc]
-interval = 5
+interval = 60
 dryRun = true
 [localStorage]
 ";
+/// The paced calls among many segments last so long that a look at everything falls into them.
+const PACED_AMONG_MANY: Duration = Duration::from_secs(75);
+/// Nodes that use less than a tenth of a core in all for so long are at rest.
+const REST_WINDOW: Duration = Duration::from_secs(5);
+const REST_PATIENCE: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What to run.
@@ -77,6 +80,9 @@ pub struct CoordinatorReport {
     pub load_s: f64,
     /// From the start of a coordinator to the acknowledgement of all channels.
     pub watched_s: f64,
+    /// From then until RocksDB has tidied what was loaded.
+    #[serde(default)]
+    pub rest_s: f64,
     pub calls: Vec<CallReport>,
     pub flush_ms: Vec<f64>,
     pub queries: Vec<QueryReport>,
@@ -242,6 +248,10 @@ pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
     report.watched_s = watching.elapsed().as_secs_f64();
     place.data_nodes = main.channels.iter().filter_map(|channel| nodes.owner(channel)).collect();
     let target = Target::new(&cluster.endpoints(), ROOT_PATH, place)?;
+    if options.n_segments > 0 {
+        report.rest_s = wait_rest(&mut cluster).await?.as_secs_f64();
+        report::progress(format!("at rest after {:.0} s", report.rest_s));
+    }
     measure_calls(options, &target, &mut cluster, &mut report).await?;
     let n_flushed = options.n_channels.div_ceil(CHANNELS_OF_COLLECTION);
     let flushed = &collections[1..=n_flushed];
@@ -281,6 +291,24 @@ pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
     Ok(report)
 }
 
+/// RocksDB goes on for a while with what was loaded, on the cores that are measured.
+async fn wait_rest(cluster: &mut Cluster) -> Result<Duration> {
+    let began = Instant::now();
+    loop {
+        let before = cpu_time_of_all(&cluster.pids())?;
+        tokio::time::sleep(REST_WINDOW).await;
+        cluster.check_alive()?;
+        let used = cpu_time_of_all(&cluster.pids())?.saturating_sub(before);
+        if used < REST_WINDOW / 10 {
+            return Ok(began.elapsed());
+        }
+        ensure!(
+            began.elapsed() < REST_PATIENCE,
+            "the nodes are not at rest after {REST_PATIENCE:?}"
+        );
+    }
+}
+
 async fn measure_calls(
     options: &CoordinatorOptions,
     target: &Target,
@@ -288,7 +316,10 @@ async fn measure_calls(
     report: &mut CoordinatorReport,
 ) -> Result<()> {
     let mut loads = Vec::new();
-    let paced = closed(Method::AssignSegmentId, 64, options.seconds);
+    let mut paced = closed(Method::AssignSegmentId, 64, options.seconds);
+    if options.n_segments > 0 {
+        paced.duration = paced.duration.max(PACED_AMONG_MANY);
+    }
     loads.push(Load { rate: Some(PACE), ..paced });
     // The last one leaves many segments behind.
     for method in [Method::AssignSegmentId, Method::GetRecoveryInfo, Method::SaveBinlogPaths] {

@@ -46,7 +46,7 @@ pub(crate) struct Confirmer {
 /// What this node takes for true of itself as the leader, until a quorum confirms it.
 struct Claim {
     leader: LeaderId,
-    /// All that was committed when the claim was made is below it, or at it.
+    /// Nothing that was committed when the claim was made is above it.
     index: u64,
     /// The other voters.
     others: BTreeSet<u64>,

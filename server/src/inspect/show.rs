@@ -15,15 +15,7 @@ pub(super) fn of(
     subject: Subject,
     id: &str,
 ) -> Result<Sheet, InspectError> {
-    let notes = match subject {
-        Subject::Garbage => view.read(|state| garbage::notes(state.views())),
-        Subject::Segment
-        | Subject::Channel
-        | Subject::Compaction
-        | Subject::Index
-        | Subject::Import
-        | Subject::Unspecified => Vec::new(),
-    };
+    let mut notes = Vec::new();
     let facts = match subject {
         Subject::Segment => {
             let id = SegmentId(parse_id(id)?);
@@ -39,12 +31,13 @@ pub(super) fn of(
             view.read(|state| index(state.views(), id))?
         }
         Subject::Import => import(view, parse_id(id)?)?,
-        Subject::Garbage => settings
-            .effective
-            .iter()
-            .filter(|(key, _)| key.contains(".gc.") || key.contains("GarbageCollection"))
-            .map(|(key, value)| fact(key, value))
-            .collect(),
+        Subject::Garbage => {
+            notes = view.read(|state| garbage::notes(state.views()));
+            let is_of_garbage =
+                |key: &str| key.contains(".gc.") || key.contains("GarbageCollection");
+            let keys = settings.effective.iter().filter(|(key, _)| is_of_garbage(key));
+            keys.map(|(key, value)| fact(key, value)).collect()
+        }
         Subject::Unspecified => {
             return Err(InspectError::Invalid("say what shall be shown".to_owned()));
         }
