@@ -215,6 +215,16 @@ fn closed(method: Method, n_clients: usize, seconds: u64) -> Load {
 /// # Errors
 /// A node exited by itself, or a call failed.
 pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
+    let mut cluster = Cluster::start(&options.cluster).await?;
+    let result = measure(&mut cluster, options).await;
+    if result.is_err() {
+        let logs = cluster.log_tails();
+        report::progress(format!("data stays in {}\n{logs}", cluster.keep_folder().display()));
+    }
+    result
+}
+
+async fn measure(cluster: &mut Cluster, options: &CoordinatorOptions) -> Result<CoordinatorReport> {
     let collections = collections(options);
     let mut report = CoordinatorReport {
         n_segments: options.n_segments,
@@ -222,14 +232,13 @@ pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
         n_channels: collections.iter().map(|it| it.channels.len()).sum(),
         ..Default::default()
     };
-    let mut cluster = Cluster::start(&options.cluster).await?;
     // Before the role is on, its keys are written like any others.
     let loading = Instant::now();
     segments::load(options.n_segments, None, &cluster.endpoints()).await?;
     report.load_s = loading.elapsed().as_secs_f64();
     let (root_coord, _server) = root_coord::start().await?;
-    prepare(&cluster, &root_coord, &collections).await?;
-    take_role(&mut cluster).await?;
+    prepare(cluster, &root_coord, &collections).await?;
+    take_role(cluster).await?;
 
     let mut nodes = DataNodes::start(&cluster.endpoints(), options.n_data_nodes).await?;
     let main = &collections[0];
@@ -249,17 +258,17 @@ pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
     place.data_nodes = main.channels.iter().filter_map(|channel| nodes.owner(channel)).collect();
     let target = Target::new(&cluster.endpoints(), ROOT_PATH, place)?;
     if options.n_segments > 0 {
-        report.rest_s = wait_rest(&mut cluster).await?.as_secs_f64();
+        report.rest_s = wait_rest(cluster).await?.as_secs_f64();
         report::progress(format!("at rest after {:.0} s", report.rest_s));
     }
-    measure_calls(options, &target, &mut cluster, &mut report).await?;
+    measure_calls(options, &target, cluster, &mut report).await?;
     let n_flushed = options.n_channels.div_ceil(CHANNELS_OF_COLLECTION);
     let flushed = &collections[1..=n_flushed];
     if !flushed.is_empty() {
         report.flush_ms = flushes::run(&target, &nodes, flushed).await?;
         report::progress(format!("flush: p99 {:.0} ms", percentile(&report.flush_ms, 0.99)));
     }
-    measure_queries(options, &mut cluster, &mut report).await?;
+    measure_queries(options, cluster, &mut report).await?;
     if options.n_segments > 0 {
         let leader = cluster.wait_leader(PATIENCE).await?;
         report.passes = passes::read(&cluster.nodes[leader].ports.http()).await?;
@@ -283,7 +292,7 @@ pub async fn run(options: &CoordinatorOptions) -> Result<CoordinatorReport> {
         report.memory_mb = report.memory_mb.max(float(resident_bytes(pid)?) / 1e6);
     }
     for nth in 0..options.n_failovers {
-        let (gap, restart) = kill_leader(&mut cluster, &target).await?;
+        let (gap, restart) = kill_leader(cluster, &target).await?;
         report::progress(format!("kill {}: {:.0} ms", nth + 1, millis(gap)));
         report.gaps_ms.push(millis(gap));
         report.restart_s = report.restart_s.max(restart.as_secs_f64());
