@@ -44,6 +44,8 @@ pub(crate) struct Pump {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
     pub(crate) cancel: CancellationToken,
+    /// Whose turn it was to begin the last batch.
+    pub(crate) others_first: bool,
 }
 
 /// What a batch was made of.
@@ -168,38 +170,10 @@ impl Pump {
         }
     }
 
-    fn next_batch(&self) -> Option<(Bytes, Sources)> {
-        let mut room = RunBounds {
-            commands_max: self.limits.batch_commands_max,
-            bytes_max: self.limits.batch_bytes_max,
-        };
-        let mut runs = Vec::new();
-        let mut sources = Sources { own_first_seq: None, answers: Vec::new() };
-        // Where others wait, this node's clients get their share of the batch and no more.
-        let others_wait = !self.inbound.is_empty();
-        let own = if others_wait {
-            RunBounds { commands_max: room.commands_max / 2, bytes_max: room.bytes_max / 2 }
-        } else {
-            room
-        };
-        if let Some(run) = self.proposer.take_run(own) {
-            room = room.without(run.n_commands, run.bytes.len());
-            sources.own_first_seq = Some(run.first_seq);
-            runs.push(run.bytes);
-        }
-        loop {
-            // A run that is larger than a batch travels alone.
-            let bounds = if runs.is_empty() { RunBounds::NONE } else { room };
-            let Some(run) = self.inbound.pop(bounds) else {
-                break;
-            };
-            room = room.without(run.n_commands, run.bytes.len());
-            sources.answers.push(run.answer);
-            runs.push(run.bytes);
-        }
-        if runs.is_empty() {
-            return None;
-        }
+    fn next_batch(&mut self) -> Option<(Bytes, Sources)> {
+        self.others_first = !self.others_first;
+        let (runs, sources) =
+            next_runs(&self.proposer, &self.inbound, &self.limits, self.others_first)?;
         Some((encode_batch(self.clock.unix_ms(), &runs), sources))
     }
 
@@ -310,6 +284,49 @@ impl Pump {
     }
 }
 
+/// What goes into a batch: commands of this node's clients and runs of other nodes.
+///
+/// With `others_first` the run that waits longest goes, however large: what this node's clients leave
+/// of a batch may always be too small for it, and all other runs wait behind it.
+fn next_runs(
+    proposer: &Proposer,
+    inbound: &Inbound,
+    limits: &Limits,
+    others_first: bool,
+) -> Option<(Vec<Bytes>, Sources)> {
+    let mut room =
+        RunBounds { commands_max: limits.batch_commands_max, bytes_max: limits.batch_bytes_max };
+    let mut runs = Vec::new();
+    let mut sources = Sources { own_first_seq: None, answers: Vec::new() };
+    let others_wait = !inbound.is_empty();
+    if others_first && let Some(run) = inbound.pop(RunBounds::NONE) {
+        room = room.without(run.n_commands, run.bytes.len());
+        sources.answers.push(run.answer);
+        runs.push(run.bytes);
+    }
+    let own = if others_wait && !others_first {
+        RunBounds { commands_max: room.commands_max / 2, bytes_max: room.bytes_max / 2 }
+    } else {
+        room
+    };
+    if let Some(run) = proposer.take_run(own) {
+        room = room.without(run.n_commands, run.bytes.len());
+        sources.own_first_seq = Some(run.first_seq);
+        runs.push(run.bytes);
+    }
+    loop {
+        // A run that is larger than a batch travels alone.
+        let bounds = if runs.is_empty() { RunBounds::NONE } else { room };
+        let Some(run) = inbound.pop(bounds) else {
+            break;
+        };
+        room = room.without(run.n_commands, run.bytes.len());
+        sources.answers.push(run.answer);
+        runs.push(run.bytes);
+    }
+    (!runs.is_empty()).then_some((runs, sources))
+}
+
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -319,7 +336,47 @@ async fn sleep_until(deadline: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
+    use proto::etcd;
+    use statemachine::{RequestId, Response};
+
     use super::*;
+    use crate::apply::OutcomeSink;
+    use crate::inbound::InboundRun;
+
+    const NODE: u64 = 1;
+    const NONCE: u64 = 7;
+
+    /// Submits a command of about so many bytes, whose outcome nobody waits for.
+    fn submit(proposer: &Proposer, size_bytes: usize) {
+        let put = etcd::PutRequest { value: vec![0; size_bytes].into(), ..Default::default() };
+        let kind = Some(proto::quorate::command::Kind::Put(put));
+        let command = proto::quorate::Command { fence: None, kind };
+        drop(proposer.submit(&command, Instant::now() + Duration::from_secs(60)).unwrap());
+    }
+
+    #[tokio::test]
+    async fn no_clients_hold_up_those_of_another_node() {
+        let limits = Limits::default();
+        let proposer = Proposer::new(NODE, NONCE, limits, tokio::runtime::Handle::current());
+        let registration = RequestId { origin: NODE, epoch: 0, seq: NONCE };
+        let registered = Ok(Response::OriginRegistered { epoch: 1 });
+        proposer.applied(1, vec![(registration, registered)]);
+        let inbound = Inbound::new(limits.inbound_bytes_max, Arc::clone(&proposer));
+        inbound.open();
+        let (sender, _answers) = mpsc::unbounded_channel();
+        // Too large for what one of our own commands leaves of a batch.
+        let bytes = Bytes::from(vec![0; limits.batch_bytes_max * 3 / 4]);
+        inbound.push(InboundRun { bytes, n_commands: 2, answer: Answer::new(1, sender) });
+        for others_first in [false, true] {
+            for _ in 0..3 {
+                submit(&proposer, limits.batch_bytes_max / 2);
+            }
+            let (_, sources) = next_runs(&proposer, &inbound, &limits, others_first).unwrap();
+            assert!(sources.own_first_seq.is_some(), "each node's clients are in every batch");
+            assert_eq!(sources.answers.len(), usize::from(others_first));
+        }
+        assert!(inbound.is_empty());
+    }
 
     fn few() -> Waiting {
         Waiting { n_commands: 3, size_bytes: 300 }

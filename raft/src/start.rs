@@ -132,6 +132,7 @@ pub(crate) async fn start(
         clock: options.clock,
         limits: inner.limits,
         cancel: cancel.clone(),
+        others_first: false,
     };
     tasks::spawn(&handle, "pump", pump.run());
     let rounds = ReadRounds {

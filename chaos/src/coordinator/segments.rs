@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use prost::Message;
@@ -61,7 +62,12 @@ pub async fn load(n: u64, into: Option<Collection>, endpoints: &[String]) -> Res
                 });
                 let success = pairs.map(put).collect();
                 let request = etcd::TxnRequest { success, ..Default::default() };
-                connection.call(&head, encode(&request)).await.context("writing segments")?;
+                let began = Instant::now();
+                let written = connection.call(&head, encode(&request)).await;
+                written.with_context(|| {
+                    let after = began.elapsed();
+                    format!("writing segments from {first} on to {endpoint}, after {after:.1?}")
+                })?;
                 if first % 100_000 < AT_ONCE {
                     report::progress(format!("{} of {} segments", grouped(first), grouped(n)));
                 }
