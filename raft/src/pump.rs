@@ -336,7 +336,8 @@ async fn sleep_until(deadline: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
-    use proto::etcd;
+    use proto::quorate::command::Kind;
+    use proto::quorate::{Command, RegisterOrigin};
     use statemachine::{RequestId, Response};
 
     use super::*;
@@ -346,17 +347,16 @@ mod tests {
     const NODE: u64 = 1;
     const NONCE: u64 = 7;
 
-    /// Submits a command of about so many bytes, whose outcome nobody waits for.
-    fn submit(proposer: &Proposer, size_bytes: usize) {
-        let put = etcd::PutRequest { value: vec![0; size_bytes].into(), ..Default::default() };
-        let kind = Some(proto::quorate::command::Kind::Put(put));
-        let command = proto::quorate::Command { fence: None, kind };
+    /// Submits a command of two dozen bytes, whose outcome nobody waits for.
+    fn submit(proposer: &Proposer) {
+        let any = RegisterOrigin { node: u64::MAX, nonce: u64::MAX };
+        let command = Command { fence: None, kind: Some(Kind::RegisterOrigin(any)) };
         drop(proposer.submit(&command, Instant::now() + Duration::from_secs(60)).unwrap());
     }
 
     #[tokio::test]
     async fn no_clients_hold_up_those_of_another_node() {
-        let limits = Limits::default();
+        let limits = Limits { batch_bytes_max: 64, ..Limits::default() };
         let proposer = Proposer::new(NODE, NONCE, limits, tokio::runtime::Handle::current());
         let registration = RequestId { origin: NODE, epoch: 0, seq: NONCE };
         let registered = Ok(Response::OriginRegistered { epoch: 1 });
@@ -369,7 +369,7 @@ mod tests {
         inbound.push(InboundRun { bytes, n_commands: 2, answer: Answer::new(1, sender) });
         for others_first in [false, true] {
             for _ in 0..3 {
-                submit(&proposer, limits.batch_bytes_max / 2);
+                submit(&proposer);
             }
             let (_, sources) = next_runs(&proposer, &inbound, &limits, others_first).unwrap();
             assert!(sources.own_first_seq.is_some(), "each node's clients are in every batch");
