@@ -171,9 +171,8 @@ impl Pump {
     }
 
     fn next_batch(&mut self) -> Option<(Bytes, Sources)> {
-        self.others_first = !self.others_first;
-        let (runs, sources) =
-            next_runs(&self.proposer, &self.inbound, &self.limits, self.others_first)?;
+        let (proposer, inbound) = (&self.proposer, &self.inbound);
+        let (runs, sources) = next_runs(proposer, inbound, &self.limits, &mut self.others_first)?;
         Some((encode_batch(self.clock.unix_ms(), &runs), sources))
     }
 
@@ -284,47 +283,51 @@ impl Pump {
     }
 }
 
-/// What goes into a batch: commands of this node's clients and runs of other nodes.
+/// What goes into a batch: commands of this node's clients and runs of other nodes, which begin a
+/// batch in turn.
 ///
-/// With `others_first` the run that waits longest goes, however large: what this node's clients leave
-/// of a batch may always be too small for it, and all other runs wait behind it.
+/// The run that begins one goes however large it is: what this node's clients leave of a batch may
+/// always be too small for it, and all other runs wait behind it.
 fn next_runs(
     proposer: &Proposer,
     inbound: &Inbound,
     limits: &Limits,
-    others_first: bool,
+    others_first: &mut bool,
 ) -> Option<(Vec<Bytes>, Sources)> {
+    *others_first = !*others_first;
     let mut room =
         RunBounds { commands_max: limits.batch_commands_max, bytes_max: limits.batch_bytes_max };
-    let mut runs = Vec::new();
-    let mut sources = Sources { own_first_seq: None, answers: Vec::new() };
     let others_wait = !inbound.is_empty();
-    if others_first && let Some(run) = inbound.pop(RunBounds::NONE) {
+    let mut others = Vec::new();
+    if *others_first && let Some(run) = inbound.pop(RunBounds::NONE) {
         room = room.without(run.n_commands, run.bytes.len());
-        sources.answers.push(run.answer);
-        runs.push(run.bytes);
+        others.push(run);
     }
-    let own = if others_wait && !others_first {
+    let share = if others_wait && !*others_first {
         RunBounds { commands_max: room.commands_max / 2, bytes_max: room.bytes_max / 2 }
     } else {
         room
     };
-    if let Some(run) = proposer.take_run(own) {
+    let own = proposer.take_run(share);
+    if let Some(run) = &own {
         room = room.without(run.n_commands, run.bytes.len());
-        sources.own_first_seq = Some(run.first_seq);
-        runs.push(run.bytes);
     }
     loop {
         // A run that is larger than a batch travels alone.
-        let bounds = if runs.is_empty() { RunBounds::NONE } else { room };
-        let Some(run) = inbound.pop(bounds) else {
-            break;
-        };
+        let is_empty = own.is_none() && others.is_empty();
+        let bounds = if is_empty { RunBounds::NONE } else { room };
+        let Some(run) = inbound.pop(bounds) else { break };
         room = room.without(run.n_commands, run.bytes.len());
-        sources.answers.push(run.answer);
-        runs.push(run.bytes);
+        others.push(run);
     }
-    (!runs.is_empty()).then_some((runs, sources))
+    let own_first_seq = own.as_ref().map(|run| run.first_seq);
+    let (mut runs, mut answers) = (Vec::new(), Vec::new());
+    runs.extend(own.map(|run| run.bytes));
+    for run in others {
+        runs.push(run.bytes);
+        answers.push(run.answer);
+    }
+    (!runs.is_empty()).then_some((runs, Sources { own_first_seq, answers }))
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
@@ -367,13 +370,14 @@ mod tests {
         // Too large for what one of our own commands leaves of a batch.
         let bytes = Bytes::from(vec![0; limits.batch_bytes_max * 3 / 4]);
         inbound.push(InboundRun { bytes, n_commands: 2, answer: Answer::new(1, sender) });
-        for others_first in [false, true] {
+        let mut others_first = true;
+        for n_others in [0, 1] {
             for _ in 0..3 {
                 submit(&proposer);
             }
-            let (_, sources) = next_runs(&proposer, &inbound, &limits, others_first).unwrap();
-            assert!(sources.own_first_seq.is_some(), "each node's clients are in every batch");
-            assert_eq!(sources.answers.len(), usize::from(others_first));
+            let (_, sources) = next_runs(&proposer, &inbound, &limits, &mut others_first).unwrap();
+            assert!(sources.own_first_seq.is_some(), "our own clients wait");
+            assert_eq!(sources.answers.len(), n_others);
         }
         assert!(inbound.is_empty());
     }
