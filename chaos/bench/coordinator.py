@@ -205,11 +205,24 @@ def render_alone(name, found):
         lines.append(f"| questions about segments a second, {query['node']}"
                      f"{' (leader)' if query['leads'] else ''}, linearizable and local |"
                      f" {query['linearizable_per_s']:,.0f} and {query['local_per_s']:,.0f} |")
-    lines += ["", "| call | clients | per second | p50 ms | p99 ms |", "|---|---|---|---|---|"]
-    for call in report["calls"]:
+    beside = report.get("calls_beside")
+    if beside:
+        lines += ["", "Each case ran straight after the same one on three nodes without segments.",
+                  "", "| call | clients | per second | empty | ratio | p50 ms | p99 ms, empty |",
+                  "|---|---|---|---|---|---|---|"]
+    else:
+        lines += ["", "| call | clients | per second | p50 ms | p99 ms |", "|---|---|---|---|---|"]
+    for nth, call in enumerate(report["calls"]):
         paced = f", at {call['rate']:,}/s" if call["rate"] else ""
-        lines.append(f"| {NAMES[call['method']]}{paced} | {call['n_clients']}"
-                     f" | {call['per_s']:,.0f} | {call['p50_ms']:.2f} | {call['p99_ms']:.2f} |")
+        line = (f"| {NAMES[call['method']]}{paced} | {call['n_clients']}"
+                f" | {call['per_s']:,.0f} |")
+        if beside:
+            empty = beside[nth]
+            line += (f" {empty['per_s']:,.0f} | {call['per_s'] / empty['per_s']:.2f}x"
+                     f" | {call['p50_ms']:.2f} | {call['p99_ms']:.2f}, {empty['p99_ms']:.2f} |")
+        else:
+            line += f" {call['p50_ms']:.2f} | {call['p99_ms']:.2f} |"
+        lines.append(line)
     return "\n".join(lines) + "\n"
 
 

@@ -10,14 +10,12 @@ mod passes;
 mod queries;
 mod root_coord;
 mod segments;
+mod standing;
 mod target;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use prost::Message;
-use proto::etcd;
-use proto::milvus::{common, data, etcd as meta, schema};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::usage::{cpu_time_of_all, resident_bytes};
@@ -26,9 +24,9 @@ use crate::numbers::{float, max, median, millis, percentile};
 use crate::report;
 use calls::Load;
 pub use calls::{CallReport, Method};
-use data_nodes::DataNodes;
 pub use passes::PassReport;
 pub use segments::{link_statistics, load as write_segments};
+use standing::{Standing, stand};
 use target::{Place, Target};
 
 const ROOT_PATH: &str = "by-dev";
@@ -41,16 +39,6 @@ const CLIENTS: [usize; 3] = [1, 16, 64];
 const PACE: u32 = 1000;
 /// Data nodes that are lost, one after the other.
 const LOSSES: usize = 5;
-/// Garbage collection looks at everything as often as compaction does by default. Segments have no
-/// indexes and no files, so that nothing but the looking is done.
-const CONFIG: &str = "\
-[dataCoord.compaction]
-indexBasedCompaction = false
-[dataCoord.gc]
-interval = 60
-dryRun = true
-[localStorage]
-";
 /// The paced calls among many segments last so long that a look at everything falls into them.
 const PACED_AMONG_MANY: Duration = Duration::from_secs(75);
 /// Nodes that use less than a tenth of a core in all for so long are at rest.
@@ -84,6 +72,10 @@ pub struct CoordinatorReport {
     #[serde(default)]
     pub rest_s: f64,
     pub calls: Vec<CallReport>,
+    /// The same calls of three nodes without segments, each straight before the other: how fast a
+    /// machine is changes from minute to minute.
+    #[serde(default)]
+    pub calls_beside: Vec<CallReport>,
     pub flush_ms: Vec<f64>,
     pub queries: Vec<QueryReport>,
     pub losses: Vec<LossReport>,
@@ -236,32 +228,20 @@ async fn measure(cluster: &mut Cluster, options: &CoordinatorOptions) -> Result<
     let loading = Instant::now();
     segments::load(options.n_segments, None, &cluster.endpoints()).await?;
     report.load_s = loading.elapsed().as_secs_f64();
-    let (root_coord, _server) = root_coord::start().await?;
-    prepare(cluster, &root_coord, &collections).await?;
-    take_role(cluster).await?;
-
-    let mut nodes = DataNodes::start(&cluster.endpoints(), options.n_data_nodes).await?;
-    let main = &collections[0];
-    let mut place = Place {
-        collection: main.id,
-        partition: main.partition,
-        channels: main.channels.clone(),
-        data_nodes: Vec::new(),
-    };
-    let target = Target::new(&cluster.endpoints(), ROOT_PATH, place.clone())?;
-    let watching = Instant::now();
-    for collection in &collections {
-        watch_channels(&target, collection).await?;
-    }
-    nodes.wait_watched(report.n_channels, PATIENCE).await?;
-    report.watched_s = watching.elapsed().as_secs_f64();
-    place.data_nodes = main.channels.iter().filter_map(|channel| nodes.owner(channel)).collect();
-    let target = Target::new(&cluster.endpoints(), ROOT_PATH, place)?;
+    let Standing { mut nodes, target, watched, root_coord: _root_coord } =
+        stand(cluster, &collections, options.n_data_nodes).await?;
+    report.watched_s = watched.as_secs_f64();
     if options.n_segments > 0 {
         report.rest_s = wait_rest(cluster).await?.as_secs_f64();
         report::progress(format!("at rest after {:.0} s", report.rest_s));
+        let mut empty = Cluster::start(&options.cluster).await?;
+        let beside = stand(&mut empty, &collections[..1], 1).await?;
+        measure_calls(options, &target, Some(&beside.target), &mut report).await?;
+        empty.check_alive()?;
+    } else {
+        measure_calls(options, &target, None, &mut report).await?;
     }
-    measure_calls(options, &target, cluster, &mut report).await?;
+    cluster.check_alive()?;
     let n_flushed = options.n_channels.div_ceil(CHANNELS_OF_COLLECTION);
     let flushed = &collections[1..=n_flushed];
     if !flushed.is_empty() {
@@ -321,7 +301,7 @@ async fn wait_rest(cluster: &mut Cluster) -> Result<Duration> {
 async fn measure_calls(
     options: &CoordinatorOptions,
     target: &Target,
-    cluster: &mut Cluster,
+    beside: Option<&Target>,
     report: &mut CoordinatorReport,
 ) -> Result<()> {
     let mut loads = Vec::new();
@@ -335,10 +315,14 @@ async fn measure_calls(
         loads.extend(CLIENTS.map(|n_clients| closed(method, n_clients, options.seconds)));
     }
     for load in loads {
+        if let Some(beside) = beside {
+            let called = calls::run(beside, load).await?;
+            report::progress(format!("empty: {}", called.summary()));
+            report.calls_beside.push(called);
+        }
         let called = calls::run(target, load).await?;
         report::progress(called.summary());
         report.calls.push(called);
-        cluster.check_alive()?;
     }
     Ok(())
 }
@@ -366,25 +350,6 @@ async fn measure_queries(
         report.queries.push(query);
     }
     Ok(())
-}
-
-/// Starts all nodes again, as coordinators.
-async fn take_role(cluster: &mut Cluster) -> Result<()> {
-    cluster.kill_all()?;
-    for node in &mut cluster.nodes {
-        let address = node.ports.coordinator();
-        let config = node.data_dir.with_extension("toml");
-        let objects = node.data_dir.with_extension("objects");
-        std::fs::create_dir_all(&objects)?;
-        std::fs::write(&config, format!("{CONFIG}path = \"{}\"\n", objects.display()))?;
-        let config = config.display().to_string();
-        node.process.add_args(
-            ["--coordinator", "datacoord", "--listen-coordinator", &address, "--config", &config]
-                .map(str::to_owned),
-        );
-    }
-    cluster.start_all()?;
-    cluster.wait_ready(PATIENCE).await
 }
 
 /// Where rows or segments go.
@@ -417,82 +382,6 @@ fn collections(options: &CoordinatorOptions) -> Vec<Collection> {
     }
     collections.extend(segments::collections(options.n_segments));
     collections
-}
-
-fn physical(channel: &str) -> String {
-    channel.rsplit_once('_').map_or(channel, |(physical, _)| physical).to_owned()
-}
-
-fn schema_of_four_fields() -> schema::CollectionSchema {
-    let field = |field_id: i64, name: &str, kind: schema::DataType| schema::FieldSchema {
-        field_id,
-        name: name.to_owned(),
-        data_type: kind.into(),
-        is_primary_key: field_id == 100,
-        ..Default::default()
-    };
-    let vector = schema::FieldSchema {
-        type_params: vec![common::KeyValuePair { key: "dim".to_owned(), value: "128".to_owned() }],
-        ..field(101, "vector", schema::DataType::FloatVector)
-    };
-    schema::CollectionSchema {
-        name: "bench".to_owned(),
-        fields: vec![
-            field(0, "RowID", schema::DataType::Int64),
-            field(1, "Timestamp", schema::DataType::Int64),
-            field(100, "id", schema::DataType::Int64),
-            vector,
-        ],
-        ..Default::default()
-    }
-}
-
-/// Writes what a RootCoord would have: its session and the collections.
-async fn prepare(cluster: &Cluster, root_coord: &str, collections: &[Collection]) -> Result<()> {
-    let session = serde_json::json!({
-        "ServerID": 1, "ServerName": "rootcoord", "Address": root_coord, "Exclusive": true,
-        "TriggerKill": true, "Version": "2.3.5", "IndexEngineVersion": {}, "LeaseID": 0,
-    });
-    let mut pairs =
-        vec![("by-dev/meta/session/rootcoord".to_owned(), session.to_string().into_bytes())];
-    for Collection { id, channels, .. } in collections {
-        let info = meta::CollectionInfo {
-            id: *id,
-            schema: Some(schema_of_four_fields()),
-            virtual_channel_names: channels.clone(),
-            physical_channel_names: channels.iter().map(|channel| physical(channel)).collect(),
-            shards_num: i32::try_from(channels.len())?,
-            state: meta::CollectionState::CollectionCreated.into(),
-            ..Default::default()
-        };
-        let key = format!("by-dev/meta/root-coord/database/collection-info/1/{id}");
-        pairs.push((key, info.encode_to_vec()));
-    }
-    for (key, value) in pairs {
-        let put = etcd::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
-        cluster.nodes[0].client.kv().put(put).await?;
-    }
-    Ok(())
-}
-
-async fn watch_channels(target: &Target, collection: &Collection) -> Result<()> {
-    let Collection { id, channels, .. } = collection;
-    let start_positions = channels
-        .iter()
-        .map(|channel| common::KeyDataPair { key: physical(channel), data: vec![1; 8].into() })
-        .collect();
-    let request = data::WatchChannelsRequest {
-        collection_id: *id,
-        channel_names: channels.clone(),
-        start_positions,
-        schema: Some(schema_of_four_fields()),
-        ..Default::default()
-    };
-    let answer: data::WatchChannelsResponse =
-        target.call_until("WatchChannels", &request, PATIENCE).await?;
-    let status = answer.status.unwrap_or_default();
-    ensure!(status.code == 0, "WatchChannels: {}", status.reason);
-    Ok(())
 }
 
 /// Kills the leader; the time to the first assignment, and that to the node's return.

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::target::{PAUSE, Place, ROWS, Target, check_assigned};
 use crate::load::wire::{Connection, Head, encode};
 use crate::numbers::{float, micros};
+use crate::report;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 /// A stock coordinator with many segments takes that long.
@@ -117,6 +118,9 @@ pub(super) async fn run(target: &Target, load: Load) -> Result<CallReport> {
     }
     if all.is_empty() {
         bail!("{} was never answered: {}", load.method.name(), first_error.unwrap_or_default());
+    }
+    if let Some(why) = first_error {
+        report::progress(format!("{} was refused: {why}", load.method.name()));
     }
     Ok(CallReport {
         method: load.method,

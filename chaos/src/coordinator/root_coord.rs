@@ -7,16 +7,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use proto::milvus::rootcoord::root_coord_server::{RootCoord, RootCoordServer};
 use proto::milvus::{common, internal, milvus, proxy, rootcoord};
+use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 
 /// Far from what a stock RootCoord of the same keyspace would have given.
 const FIRST_ID: i64 = 500_000_000_000_000_000;
 
-/// Serves on a free port until the returned task is dropped; the address.
+/// Serves on a free port until the returned task is dropped.
 ///
 /// # Errors
 /// No port is free.
-pub(super) async fn start() -> Result<(String, tokio::task::JoinHandle<()>)> {
+pub(super) async fn start() -> Result<(String, JoinSet<()>)> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
     let service = RootCoordServer::new(Ids { next: Arc::new(AtomicI64::new(FIRST_ID)) });
@@ -24,7 +25,8 @@ pub(super) async fn start() -> Result<(String, tokio::task::JoinHandle<()>)> {
         .tcp_nodelay(true)
         .add_service(service)
         .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
-    let task = tokio::spawn(async move {
+    let mut task = JoinSet::new();
+    task.spawn(async move {
         if let Err(error) = server.await.context("serving as RootCoord") {
             eprintln!("{error:#}");
         }

@@ -1,11 +1,13 @@
 //! View of the segments: what duties and hot requests need of them, compactly. Paths and lists of
 //! logs stay in the store.
 
+mod grouped;
 mod logs;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
@@ -17,6 +19,7 @@ use proto::quorate::SegmentRef;
 use crate::coordinator::keys::LogKind;
 use crate::view::{CollectionId, Name, Names, PartitionId, Row, Rows, SegmentId, Undecodable};
 
+use grouped::Grouped;
 pub use logs::{LogSums, Logs};
 pub use record::{Growth, Segment, is_healthy};
 
@@ -47,13 +50,13 @@ pub struct Tally {
 /// All segments.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Segments {
-    rows: Rows<SegmentKey, Segment>,
+    rows: Rows<SegmentKey, Arc<Segment>>,
     logs: BTreeMap<SegmentKey, Logs>,
     growth: Rows<SegmentId, Growth>,
-    of_collection: BTreeSet<(CollectionId, SegmentKey)>,
-    of_channel: BTreeSet<(Name, SegmentKey)>,
+    of_collection: Grouped<CollectionId>,
+    of_channel: Grouped<Name>,
     /// Growing, Sealed and Importing ones, by channel.
-    open: BTreeSet<(Name, SegmentKey)>,
+    open: Grouped<Name>,
     dropped: BTreeSet<SegmentKey>,
     /// Results of compactions by their inputs.
     children: BTreeSet<(SegmentId, SegmentKey)>,
@@ -70,13 +73,13 @@ impl Segments {
     pub(crate) fn put_segment(&mut self, names: &mut Names, of: SegmentRef, kv: &etcd::KeyValue) {
         let id = key_of(of);
         self.forget(&id);
-        let row = Row::from_result(Segment::decode(names, of, kv), kv.mod_revision);
+        let row = Row::from_result(Segment::decode(names, of, kv).map(Arc::new), kv.mod_revision);
         if let Some(segment) = row.decoded() {
             let channel = segment.channel.clone();
-            self.of_collection.insert((segment.collection, id));
-            self.of_channel.insert((channel.clone(), id));
+            self.of_collection.insert(segment.collection, id, segment);
+            self.of_channel.insert(channel.clone(), id, segment);
             if segment.is_open() {
-                self.open.insert((channel, id));
+                self.open.insert(channel, id, segment);
             }
             if segment.state == SegmentState::Dropped {
                 self.dropped.insert(id);
@@ -101,10 +104,9 @@ impl Segments {
 
     fn forget(&mut self, id: &SegmentKey) {
         let Some(old) = self.rows.get(id) else { return };
-        let key = (old.channel.clone(), *id);
-        self.of_collection.remove(&(old.collection, *id));
-        self.of_channel.remove(&key);
-        self.open.remove(&key);
+        self.of_collection.remove(&old.collection, id);
+        self.of_channel.remove(&old.channel, id);
+        self.open.remove(&old.channel, id);
         self.dropped.remove(id);
         for parent in &old.parents {
             self.children.remove(&(*parent, *id));
@@ -194,7 +196,7 @@ impl Segments {
 impl Segments {
     pub fn get(&self, id: SegmentId) -> Option<&Segment> {
         let mut same = self.rows.range(first_of(id)..=last_of(id));
-        same.find_map(|(_, row)| row.decoded())
+        same.find_map(|(_, row)| row.decoded()).map(|segment| &**segment)
     }
 
     /// Whether there is a record of it, even one that does not decode.
@@ -217,7 +219,7 @@ impl Segments {
 
     /// All segments that decode, by ascending id.
     pub fn iter(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        self.rows.decoded().map(|((id, _, _), segment)| (*id, segment))
+        self.rows.decoded().map(|((id, _, _), segment)| (*id, &**segment))
     }
 
     /// Rows that do not decode included.
@@ -234,9 +236,7 @@ impl Segments {
         &self,
         collection: CollectionId,
     ) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        let first = (collection, first_of(SegmentId(i64::MIN)));
-        let last = (collection, last_of(SegmentId(i64::MAX)));
-        self.of_collection.range(first..=last).filter_map(|(_, key)| self.decoded(key))
+        self.of_collection.of(&collection)
     }
 
     /// As [`Segments::of_collection`], those with an id above `after`.
@@ -245,15 +245,12 @@ impl Segments {
         collection: CollectionId,
         after: SegmentId,
     ) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        let last = (collection, last_of(SegmentId(i64::MAX)));
-        let above = std::ops::Bound::Excluded((collection, last_of(after)));
-        let rows = self.of_collection.range((above, std::ops::Bound::Included(last)));
-        rows.filter_map(|(_, key)| self.decoded(key))
+        self.of_collection.of_after(&collection, after)
     }
 
     /// Segments of a virtual channel in any state, by ascending id.
     pub fn of_channel(&self, channel: &str) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        self.among(&self.of_channel, channel)
+        self.of_channel.of(channel)
     }
 
     /// Those of them above an id: whoever walks a long channel does it in slices.
@@ -262,40 +259,23 @@ impl Segments {
         channel: &str,
         after: SegmentId,
     ) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        let first = (Name::from(channel), last_of(after));
-        let last = (Name::from(channel), last_of(SegmentId(i64::MAX)));
-        let above = (std::ops::Bound::Excluded(first), std::ops::Bound::Included(last));
-        self.of_channel.range(above).filter_map(|(_, key)| self.decoded(key))
+        self.of_channel.of_after(channel, after)
     }
 
     /// Growing, Sealed and Importing segments of a virtual channel, by ascending id.
     pub fn open_of_channel(&self, channel: &str) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        self.among(&self.open, channel)
-    }
-
-    fn among<'a>(
-        &'a self,
-        set: &'a BTreeSet<(Name, SegmentKey)>,
-        channel: &str,
-    ) -> impl Iterator<Item = (SegmentId, &'a Segment)> {
-        let first = (Name::from(channel), first_of(SegmentId(i64::MIN)));
-        let last = (Name::from(channel), last_of(SegmentId(i64::MAX)));
-        set.range(first..=last).filter_map(|(_, key)| self.decoded(key))
-    }
-
-    fn decoded(&self, key: &SegmentKey) -> Option<(SegmentId, &Segment)> {
-        Some((key.0, self.rows.get(key)?))
+        self.open.of(channel)
     }
 
     /// All Growing, Sealed and Importing segments, by channel.
     pub fn open(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        self.open.iter().filter_map(|(_, key)| self.decoded(key))
+        self.open.iter()
     }
 
     /// Dropped segments above an id, by ascending id.
     pub fn dropped_after(&self, after: SegmentId) -> impl Iterator<Item = (SegmentId, &Segment)> {
         let above = (std::ops::Bound::Excluded(last_of(after)), std::ops::Bound::Unbounded);
-        self.dropped.range(above).filter_map(|key| self.decoded(key))
+        self.dropped.range(above).filter_map(|key| Some((key.0, &**self.rows.get(key)?)))
     }
 
     /// The result of the compaction that took this segment in.
