@@ -207,7 +207,8 @@ def render_alone(name, found):
                      f" {query['linearizable_per_s']:,.0f} and {query['local_per_s']:,.0f} |")
     beside = report.get("calls_beside")
     if beside:
-        lines += ["", "Each case ran straight after the same one on three nodes without segments.",
+        lines += ["", "Each case ran three times, in turn with the same one on three nodes without"
+                  " segments; the middle rounds.",
                   "", "| call | clients | per second | empty | ratio | p50 ms | p99 ms, empty |",
                   "|---|---|---|---|---|---|---|"]
     else:

@@ -37,6 +37,8 @@ const CHANNELS_OF_COLLECTION: usize = 100;
 const CLIENTS: [usize; 3] = [1, 16, 64];
 /// Calls a second at which latencies are told.
 const PACE: u32 = 1000;
+/// Rounds of each case where two clusters take turns: the middle one is told.
+const ROUNDS: usize = 3;
 /// Data nodes that are lost, one after the other.
 const LOSSES: usize = 5;
 /// The paced calls among many segments last so long that a look at everything falls into them.
@@ -56,6 +58,8 @@ pub struct CoordinatorOptions {
     /// Beside the few that rows are assigned on.
     pub n_channels: usize,
     pub seconds: u64,
+    /// All calls where it names none.
+    pub only: Vec<Method>,
     pub n_failovers: usize,
 }
 
@@ -72,8 +76,8 @@ pub struct CoordinatorReport {
     #[serde(default)]
     pub rest_s: f64,
     pub calls: Vec<CallReport>,
-    /// The same calls of three nodes without segments, each straight before the other: how fast a
-    /// machine is changes from minute to minute.
+    /// The same calls of three nodes without segments, in turn with those: how fast a machine is
+    /// changes from minute to minute.
     #[serde(default)]
     pub calls_beside: Vec<CallReport>,
     pub flush_ms: Vec<f64>,
@@ -314,17 +318,31 @@ async fn measure_calls(
     for method in [Method::AssignSegmentId, Method::GetRecoveryInfo, Method::SaveBinlogPaths] {
         loads.extend(CLIENTS.map(|n_clients| closed(method, n_clients, options.seconds)));
     }
+    loads.retain(|load| options.only.is_empty() || options.only.contains(&load.method));
     for load in loads {
-        if let Some(beside) = beside {
-            let called = calls::run(beside, load).await?;
-            report::progress(format!("empty: {}", called.summary()));
-            report.calls_beside.push(called);
+        let n_rounds = if beside.is_some() && load.rate.is_none() { ROUNDS } else { 1 };
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for _ in 0..n_rounds {
+            if let Some(beside) = beside {
+                let called = calls::run(beside, load).await?;
+                report::progress(format!("empty: {}", called.summary()));
+                others.push(called);
+            }
+            let called = calls::run(target, load).await?;
+            report::progress(called.summary());
+            own.push(called);
         }
-        let called = calls::run(target, load).await?;
-        report::progress(called.summary());
-        report.calls.push(called);
+        report.calls.extend(middle(own));
+        report.calls_beside.extend(middle(others));
     }
     Ok(())
+}
+
+/// The round whose rate is the median.
+fn middle(mut rounds: Vec<CallReport>) -> Option<CallReport> {
+    rounds.sort_by(|a, b| a.per_s.total_cmp(&b.per_s));
+    let nth = rounds.len() / 2;
+    rounds.into_iter().nth(nth)
 }
 
 async fn measure_queries(

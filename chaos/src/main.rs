@@ -157,6 +157,9 @@ enum Command {
         /// Measured time of each case
         #[arg(long, default_value_t = 8)]
         seconds: u64,
+        /// Only these calls; all where none is named
+        #[arg(long, value_enum, value_delimiter = ',')]
+        only: Vec<Method>,
         #[arg(long, default_value_t = 0)]
         failovers: usize,
         #[arg(long)]
@@ -401,6 +404,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             data_nodes,
             channels,
             seconds,
+            only,
             failovers,
             json,
         } => {
@@ -410,6 +414,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
                 n_data_nodes: data_nodes,
                 n_channels: channels,
                 seconds,
+                only,
                 n_failovers: failovers,
             };
             let report = coordinator::run(&options).await?;
