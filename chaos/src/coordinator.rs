@@ -58,7 +58,7 @@ pub struct CoordinatorOptions {
     /// Beside the few that rows are assigned on.
     pub n_channels: usize,
     pub seconds: u64,
-    /// All calls where it names none.
+    /// Of the calls that are not paced; all where it names none.
     pub only: Vec<Method>,
     pub n_failovers: usize,
 }
@@ -83,7 +83,11 @@ pub struct CoordinatorReport {
     pub flush_ms: Vec<f64>,
     pub queries: Vec<QueryReport>,
     pub losses: Vec<LossReport>,
+    /// Beside so many calls as are paced.
     pub passes: Vec<PassReport>,
+    /// Beside as many calls as the machine answers; none where the leader changed.
+    #[serde(default)]
+    pub passes_under_load: Vec<PassReport>,
     /// The largest node.
     pub memory_mb: f64,
     /// A killed node's start until it answers a linearizable read.
@@ -240,10 +244,18 @@ async fn measure(cluster: &mut Cluster, options: &CoordinatorOptions) -> Result<
         report::progress(format!("at rest after {:.0} s", report.rest_s));
         let mut empty = Cluster::start(&options.cluster).await?;
         let beside = stand(&mut empty, &collections[..1], 1).await?;
-        measure_calls(options, &target, Some(&beside.target), &mut report).await?;
+        let beside = Some(&beside.target);
+        measure_calls(&[paced(options)], &target, beside, &mut report).await?;
+        let leader = cluster.wait_leader(PATIENCE).await?;
+        let http = cluster.nodes[leader].ports.http();
+        report.passes = passes::read(&http).await?;
+        measure_calls(&unpaced(options), &target, beside, &mut report).await?;
+        let under_load = passes::read(&http).await?;
+        report.passes_under_load = passes::since(&under_load, &report.passes);
         empty.check_alive()?;
     } else {
-        measure_calls(options, &target, None, &mut report).await?;
+        measure_calls(&[paced(options)], &target, None, &mut report).await?;
+        measure_calls(&unpaced(options), &target, None, &mut report).await?;
     }
     cluster.check_alive()?;
     let n_flushed = options.n_channels.div_ceil(CHANNELS_OF_COLLECTION);
@@ -253,10 +265,6 @@ async fn measure(cluster: &mut Cluster, options: &CoordinatorOptions) -> Result<
         report::progress(format!("flush: p99 {:.0} ms", percentile(&report.flush_ms, 0.99)));
     }
     measure_queries(options, cluster, &mut report).await?;
-    if options.n_segments > 0 {
-        let leader = cluster.wait_leader(PATIENCE).await?;
-        report.passes = passes::read(&cluster.nodes[leader].ports.http()).await?;
-    }
     if options.n_data_nodes > 1 {
         for _ in 0..LOSSES {
             let loss = nodes.lose(PATIENCE).await?;
@@ -302,33 +310,40 @@ async fn wait_rest(cluster: &mut Cluster) -> Result<Duration> {
     }
 }
 
+/// Assignments as they come to a cluster that is not at its limit.
+fn paced(options: &CoordinatorOptions) -> Load {
+    let mut load = closed(Method::AssignSegmentId, 64, options.seconds);
+    if options.n_segments > 0 {
+        load.duration = load.duration.max(PACED_AMONG_MANY);
+    }
+    Load { rate: Some(PACE), ..load }
+}
+
+/// As many calls as are answered; the last ones leave many segments behind.
+fn unpaced(options: &CoordinatorOptions) -> Vec<Load> {
+    [Method::AssignSegmentId, Method::GetRecoveryInfo, Method::SaveBinlogPaths]
+        .into_iter()
+        .filter(|method| options.only.is_empty() || options.only.contains(method))
+        .flat_map(|method| CLIENTS.map(|n_clients| closed(method, n_clients, options.seconds)))
+        .collect()
+}
+
 async fn measure_calls(
-    options: &CoordinatorOptions,
+    loads: &[Load],
     target: &Target,
     beside: Option<&Target>,
     report: &mut CoordinatorReport,
 ) -> Result<()> {
-    let mut loads = Vec::new();
-    let mut paced = closed(Method::AssignSegmentId, 64, options.seconds);
-    if options.n_segments > 0 {
-        paced.duration = paced.duration.max(PACED_AMONG_MANY);
-    }
-    loads.push(Load { rate: Some(PACE), ..paced });
-    // The last one leaves many segments behind.
-    for method in [Method::AssignSegmentId, Method::GetRecoveryInfo, Method::SaveBinlogPaths] {
-        loads.extend(CLIENTS.map(|n_clients| closed(method, n_clients, options.seconds)));
-    }
-    loads.retain(|load| options.only.is_empty() || options.only.contains(&load.method));
     for load in loads {
         let n_rounds = if beside.is_some() && load.rate.is_none() { ROUNDS } else { 1 };
         let (mut own, mut others) = (Vec::new(), Vec::new());
         for _ in 0..n_rounds {
             if let Some(beside) = beside {
-                let called = calls::run(beside, load).await?;
+                let called = calls::run(beside, *load).await?;
                 report::progress(format!("empty: {}", called.summary()));
                 others.push(called);
             }
-            let called = calls::run(target, load).await?;
+            let called = calls::run(target, *load).await?;
             report::progress(called.summary());
             own.push(called);
         }

@@ -157,7 +157,7 @@ enum Command {
         /// Measured time of each case
         #[arg(long, default_value_t = 8)]
         seconds: u64,
-        /// Only these calls; all where none is named
+        /// Only these calls after the paced ones; all where none is named
         #[arg(long, value_enum, value_delimiter = ',')]
         only: Vec<Method>,
         #[arg(long, default_value_t = 0)]

@@ -37,6 +37,17 @@ pub(super) async fn read(http: &str) -> Result<Vec<PassReport>> {
     PASSES.into_iter().map(pass).collect()
 }
 
+/// Those of `all` that came after `earlier`, where it is the same leader that counted.
+pub(super) fn since(all: &[PassReport], earlier: &[PassReport]) -> Vec<PassReport> {
+    let later = all.iter().zip(earlier).filter_map(|(all, earlier)| {
+        let n_passes = all.n_passes - earlier.n_passes;
+        let sum_ms = all.n_passes * all.mean_ms - earlier.n_passes * earlier.mean_ms;
+        let mean_ms = sum_ms / n_passes;
+        (n_passes > 0.0).then(|| PassReport { what: all.what.clone(), n_passes, mean_ms })
+    });
+    later.collect()
+}
+
 async fn metrics(http: &str) -> Result<String> {
     let mut stream = TcpStream::connect(http).await?;
     let request = format!("GET /metrics HTTP/1.0\r\nHost: {http}\r\n\r\n");

@@ -21,6 +21,8 @@ indexBasedCompaction = false
 [dataCoord.gc]
 interval = 60
 dryRun = true
+[common]
+storageType = 'local'
 [localStorage]
 ";
 
