@@ -2,7 +2,7 @@
 //!
 //! Each room (`segment`, `channel`, `index`, `compaction`) has its commands, decided here inside
 //! apply, and the view that follows their records. A command reads and writes rows of the keyspace
-//! through [`Records`](records::Records); a refusal drops all of it. `keys` has every key layout.
+//! through `Records`; a refusal drops all of it. `keys` has every key layout.
 
 mod entry;
 pub mod keys;
