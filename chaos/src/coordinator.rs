@@ -126,6 +126,8 @@ impl CoordinatorReport {
             self.n_data_nodes, self.n_channels, self.watched_s
         ));
         lines.extend(self.calls.iter().map(CallReport::summary));
+        let beside = self.calls_beside.iter().map(CallReport::summary);
+        lines.extend(beside.map(|line| format!("without segments, in turn: {line}")));
         if !self.flush_ms.is_empty() {
             lines.push(format!(
                 "{} flushes, from the call to the data node: p50 {:.0} ms, p99 {:.0} ms",
@@ -143,9 +145,11 @@ impl CoordinatorReport {
                 query.local_per_s
             ));
         }
-        for pass in &self.passes {
+        let looks = self.passes.iter().map(|pass| (pass, "calls that are paced"));
+        let under_load = self.passes_under_load.iter().map(|pass| (pass, "all that it answers"));
+        for (pass, beside) in looks.chain(under_load) {
             lines.push(format!(
-                "{} looks for {}: {:.0} ms each",
+                "{} looks for {} beside {beside}: {:.0} ms each",
                 pass.n_passes, pass.what, pass.mean_ms
             ));
         }
