@@ -198,12 +198,11 @@ def render_alone(name, found):
         lines.append(f"| data node lost: its {loss['n_channels']} channels assigned and"
                      f" acknowledged after | {loss['assigned_ms']:.0f} and"
                      f" {loss['watched_ms']:.0f} ms |")
-    for one in report["passes"]:
-        lines.append(f"| one look at all records for {one['what']} beside 1,000 calls a second,"
-                     f" mean of {one['n_passes']:.0f} | {one['mean_ms']:,.0f} ms |")
-    for one in report.get("passes_under_load", []):
-        lines.append(f"| the same beside as many calls as the machine answers, for {one['what']},"
-                     f" mean of {one['n_passes']:.0f} | {one['mean_ms']:,.0f} ms |")
+    for field, calls in (("passes_paced", "1,000 calls a second"),
+                         ("passes_under_load", "as many calls as the machine answers")):
+        for one in report.get(field, []):
+            lines.append(f"| one look at all records for {one['what']} beside {calls}, mean of"
+                         f" {one['n_passes']:.0f} | {one['mean_ms']:,.0f} ms |")
     for query in report["queries"]:
         lines.append(f"| questions about segments a second, {query['node']}"
                      f"{' (leader)' if query['leads'] else ''}, linearizable and local |"

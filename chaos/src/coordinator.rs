@@ -83,9 +83,10 @@ pub struct CoordinatorReport {
     pub flush_ms: Vec<f64>,
     pub queries: Vec<QueryReport>,
     pub losses: Vec<LossReport>,
-    /// Beside so many calls as are paced.
-    pub passes: Vec<PassReport>,
-    /// Beside as many calls as the machine answers; none where the leader changed.
+    /// Looks beside calls that are paced.
+    #[serde(default)]
+    pub passes_paced: Vec<PassReport>,
+    /// Looks beside as many calls as the machine answers; none where the leader changed.
     #[serde(default)]
     pub passes_under_load: Vec<PassReport>,
     /// The largest node.
@@ -145,7 +146,7 @@ impl CoordinatorReport {
                 query.local_per_s
             ));
         }
-        let looks = self.passes.iter().map(|pass| (pass, "calls that are paced"));
+        let looks = self.passes_paced.iter().map(|pass| (pass, "calls that are paced"));
         let under_load = self.passes_under_load.iter().map(|pass| (pass, "all that it answers"));
         for (pass, beside) in looks.chain(under_load) {
             lines.push(format!(
@@ -252,10 +253,10 @@ async fn measure(cluster: &mut Cluster, options: &CoordinatorOptions) -> Result<
         measure_calls(&[paced(options)], &target, beside, &mut report).await?;
         let leader = cluster.wait_leader(PATIENCE).await?;
         let http = cluster.nodes[leader].ports.http();
-        report.passes = passes::read(&http).await?;
+        report.passes_paced = passes::read(&http).await?;
         measure_calls(&unpaced(options), &target, beside, &mut report).await?;
         let under_load = passes::read(&http).await?;
-        report.passes_under_load = passes::since(&under_load, &report.passes);
+        report.passes_under_load = passes::since(&under_load, &report.passes_paced);
         empty.check_alive()?;
     } else {
         measure_calls(&[paced(options)], &target, None, &mut report).await?;
