@@ -374,6 +374,37 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_walked_from_an_id_on_and_follow_their_segments() {
+        let (mut segments, mut names) = (Segments::default(), Names::default());
+        let of = |segment| SegmentRef { collection: 1, partition: 2, segment };
+        let put = |segments: &mut Segments, names: &mut Names, id, channel: &str, state| {
+            let insert_channel = channel.to_owned();
+            let info = data::SegmentInfo { insert_channel, ..info(of(id), state, 0) };
+            segments.put_segment(names, of(id), &kv(&info));
+        };
+        for (id, channel) in [(5, "a"), (3, "a"), (4, "b"), (6, "a")] {
+            put(&mut segments, &mut names, id, channel, SegmentState::Growing);
+        }
+        let ids = |found: &mut dyn Iterator<Item = (SegmentId, &Segment)>| -> Vec<i64> {
+            found.map(|(id, _)| id.0).collect()
+        };
+        assert_eq!(ids(&mut segments.of_channel("a")), [3, 5, 6]);
+        assert_eq!(ids(&mut segments.of_channel_after("a", SegmentId(3))), [5, 6]);
+        assert_eq!(ids(&mut segments.of_channel_after("a", SegmentId(4))), [5, 6]);
+        assert_eq!(ids(&mut segments.of_channel_after("c", SegmentId(0))), Vec::<i64>::new());
+        assert_eq!(ids(&mut segments.of_collection_after(CollectionId(1), SegmentId(4))), [5, 6]);
+        put(&mut segments, &mut names, 5, "a", SegmentState::Flushed);
+        put(&mut segments, &mut names, 3, "b", SegmentState::Growing);
+        assert_eq!(ids(&mut segments.open_of_channel("a")), [6]);
+        assert_eq!(ids(&mut segments.of_channel("b")), [3, 4]);
+        assert_eq!(ids(&mut segments.open()), [6, 3, 4]);
+        for id in 3..=6 {
+            segments.delete_segment(of(id));
+        }
+        assert_eq!(segments, Segments::default());
+    }
+
+    #[test]
     fn tallies_follow_segments_and_logs_in_any_order() {
         let (mut segments, mut names) = (Segments::default(), Names::default());
         let one = SegmentRef { collection: 1, partition: 2, segment: 3 };
