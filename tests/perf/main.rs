@@ -5,17 +5,39 @@
 use std::time::Duration;
 
 use tests::clients::{etcdctl, run};
+use tests::disk::SyncedWrites;
 use tests::fixture::Fixture;
 
-/// One minute of 150 writes a second by 50 clients; `etcdctl` judges rate and latency itself.
+/// `etcdctl` allows a request half a second. A disk that took this long for one synced write has
+/// used it up: a write of ours waits for one that is under way and for its own.
+const DISK_STALL: Duration = Duration::from_millis(200);
+/// A disk that stands still in each of them is no disk to measure on.
+const MINUTES_MAX: usize = 3;
+
+/// One minute of 150 writes a second by 50 clients; `etcdctl` judges rate and latency itself. A
+/// minute in which the disk stood still beside the servers says nothing of them: it is repeated.
 #[test]
 fn check_perf_passes() {
     let fixture = Fixture::start();
-    let mut command = etcdctl(&fixture.endpoints());
-    let said = run(command.args(["check", "perf", "--load", "s"]), "", Duration::from_secs(150));
-    let verdicts: Vec<&str> =
-        said.stdout.lines().filter(|line| line.contains("PASS") || line.contains("FAIL")).collect();
-    println!("{}", verdicts.join("\n"));
-    assert!(said.success, "{said:?}");
-    assert!(verdicts.iter().all(|line| !line.contains("FAIL")), "{verdicts:?}");
+    for _ in 0..MINUTES_MAX {
+        let disk = SyncedWrites::start(fixture.cluster.folder());
+        let mut command = etcdctl(&fixture.endpoints());
+        let said =
+            run(command.args(["check", "perf", "--load", "s"]), "", Duration::from_secs(150));
+        let longest = disk.longest();
+        let lines = said.stdout.lines().flat_map(|line| line.split('\r'));
+        let is_verdict = |line: &&str| {
+            ["PASS", "FAIL", "too long", "too high", "too low"]
+                .iter()
+                .any(|word| line.contains(word))
+        };
+        let verdicts: Vec<&str> = lines.filter(is_verdict).collect();
+        println!("{}\nlongest synced write beside it: {longest:?}", verdicts.join("\n"));
+        let is_passed = said.success && verdicts.iter().all(|line| line.starts_with("PASS"));
+        if is_passed {
+            return;
+        }
+        assert!(longest >= DISK_STALL, "the disk was well ({longest:?}): {said:?}");
+    }
+    panic!("the disk stood still in each of {MINUTES_MAX} minutes");
 }
