@@ -3,7 +3,8 @@
 //! An HTTP/2 connection flushes whenever one of its streams has an answer, and the scheduler runs
 //! it right after that stream: with twenty answers ready it would make twenty writes, and a write
 //! costs more than all else about a small answer. So a flush lets the tasks that are ready run
-//! first, and takes along what they add. Where nothing else is ready it goes at once.
+//! first, and takes along what they add. Where nothing else is ready it goes at once. A connection
+//! on which one call follows the other gains nothing by that: after some such rounds it does without.
 
 use std::io;
 use std::pin::Pin;
@@ -17,6 +18,11 @@ const GATHERED_BYTES_MAX: usize = 64 << 10;
 /// Copying this much costs as much as a write.
 const LARGE_BYTES: usize = 8 << 10;
 
+/// So many rounds in a row that brought nothing, and flushes go without one.
+const VAIN_ROUNDS_MAX: u8 = 8;
+/// So many flushes later a round is tried again.
+const FLUSHES_WITHOUT_ROUND: u8 = 32;
+
 /// A connection whose flush waits for one round of the scheduler.
 #[derive(Debug)]
 pub struct Gathered<S> {
@@ -24,14 +30,38 @@ pub struct Gathered<S> {
     gathered: BytesMut,
     /// The round has passed: what is gathered goes out.
     due: bool,
+    /// Bytes that were gathered when the round began; until it is judged.
+    before: Option<usize>,
+    /// Rounds in a row that brought nothing, and flushes since then.
+    vain: u8,
 }
 
 impl<S: AsyncWrite + Unpin> Gathered<S> {
     pub fn new(stream: S) -> Gathered<S> {
-        Gathered { stream, gathered: BytesMut::new(), due: false }
+        Gathered { stream, gathered: BytesMut::new(), due: false, before: None, vain: 0 }
+    }
+
+    /// Whether what is gathered waits for a round.
+    fn begins_round(&mut self) -> bool {
+        if self.gathered.is_empty() || self.due {
+            return false;
+        }
+        if self.vain >= VAIN_ROUNDS_MAX {
+            self.vain += 1;
+            if self.vain < VAIN_ROUNDS_MAX + FLUSHES_WITHOUT_ROUND {
+                return false;
+            }
+            self.vain = VAIN_ROUNDS_MAX - 1;
+        }
+        self.due = true;
+        self.before = Some(self.gathered.len());
+        true
     }
 
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(before) = self.before.take() {
+            self.vain = if self.gathered.len() > before { 0 } else { self.vain + 1 };
+        }
         while !self.gathered.is_empty() {
             let n_bytes = ready!(Pin::new(&mut self.stream).poll_write(context, &self.gathered))?;
             if n_bytes == 0 {
@@ -86,8 +116,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.gathered.is_empty() && !self.due {
-            self.due = true;
+        if self.begins_round() {
             // A task that wakes itself goes behind all that are ready.
             context.waker().wake_by_ref();
             return Poll::Pending;
@@ -155,6 +184,38 @@ mod tests {
         assert_eq!(rounds, 2);
         let mut buffer = [0; 16];
         assert_eq!(read_now(&mut far, &mut buffer), Some(6));
+    }
+
+    /// How often each of some flushes was polled; `more` is what comes while the first one waits.
+    async fn rounds(near: &mut Gathered<DuplexStream>, n_flushes: usize, more: &[u8]) -> Vec<u32> {
+        let mut all = Vec::new();
+        for _ in 0..n_flushes {
+            near.write_all(b"one").await.unwrap();
+            let mut rounds = 0;
+            std::future::poll_fn(|context| {
+                rounds += 1;
+                if rounds == 2 {
+                    assert!(Pin::new(&mut *near).poll_write(context, more).is_ready());
+                }
+                Pin::new(&mut *near).poll_flush(context)
+            })
+            .await
+            .unwrap();
+            all.push(rounds);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn where_nothing_else_comes_flushes_do_without_a_round_but_try_again() {
+        let (mut near, _far) = small(1024);
+        assert_eq!(rounds(&mut near, 8, b"").await, [2; 8]);
+        assert_eq!(rounds(&mut near, 31, b"").await, [1; 31]);
+        assert_eq!(rounds(&mut near, 1, b"").await, [2]);
+        assert_eq!(rounds(&mut near, 31, b"").await, [1; 31]);
+        // Company has come, and each flush waits for it again.
+        assert_eq!(rounds(&mut near, 8, b"two").await, [2; 8]);
+        assert_eq!(rounds(&mut near, 8, b"").await, [2; 8]);
     }
 
     #[tokio::test]
