@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use crate::admin::service::AdminService;
 use crate::coordinator::Coordinator;
 use crate::metrics::Calls;
-use crate::rpc::datacoord::{self, AdmissionLayer};
+use crate::rpc::datacoord::{self, DATA_COORD_PREFIX, DataCoordServer};
 use crate::rpc::etcd::{Etcd, EtcdLimits, Gate, KV_PREFIX, KvService};
 use crate::tasks::Tasks;
 
@@ -44,13 +44,19 @@ const MILVUS_PING_WITHIN: Duration = Duration::from_secs(10);
 
 /// What answers on a port.
 pub(crate) struct Edge {
-    /// Takes most of the load, so it is called before any router.
-    kv: Option<Gate<KvService>>,
+    busiest: Option<Busiest>,
     router: Router,
     calls: Arc<Calls>,
-    /// Whose connections are cut when this node cannot answer any more.
+    /// Who checks what calls say of whom they mean, and whose connections are cut when this node
+    /// cannot answer any more.
     coordinator: Option<Arc<Coordinator>>,
     protocol: auto::Builder<TokioExecutor>,
+}
+
+/// The service that takes most of a port's load: it is called before any router.
+enum Busiest {
+    Kv(Gate<KvService>),
+    DataCoord(DataCoordServer),
 }
 
 impl Edge {
@@ -65,7 +71,8 @@ impl Edge {
         // The fallback of the gRPC routes answers what is neither of them.
         let router = routes.prepare().into_axum_router().merge(pages.probes());
         let calls = Arc::clone(&pages.calls);
-        Edge { kv: Some(etcd.kv()), router, calls, coordinator: None, protocol: protocol(limits) }
+        let busiest = Some(Busiest::Kv(etcd.kv()));
+        Edge { busiest, router, calls, coordinator: None, protocol: protocol(limits) }
     }
 
     /// Milvus's coordinator API, and the probes for whoever looks there.
@@ -78,21 +85,21 @@ impl Edge {
             .prepare()
             .into_axum_router()
             .merge(pages.probes())
-            .fallback_service(pages.elsewhere())
-            .layer(AdmissionLayer::new(Arc::clone(coordinator)));
+            .fallback_service(pages.elsewhere());
         let mut protocol = protocol(limits);
         protocol
             .http2()
             .keep_alive_interval(MILVUS_PING_EVERY)
             .keep_alive_timeout(MILVUS_PING_WITHIN);
         let calls = Arc::clone(&pages.calls);
-        Edge { kv: None, router, calls, coordinator: Some(Arc::clone(coordinator)), protocol }
+        let busiest = Some(Busiest::DataCoord(datacoord::data_coord(coordinator)));
+        Edge { busiest, router, calls, coordinator: Some(Arc::clone(coordinator)), protocol }
     }
 
     pub(crate) fn for_pages(pages: &Arc<Pages>, limits: &EtcdLimits) -> Edge {
         let calls = Arc::clone(&pages.calls);
         let protocol = protocol(limits);
-        Edge { kv: None, router: pages.all(), calls, coordinator: None, protocol }
+        Edge { busiest: None, router: pages.all(), calls, coordinator: None, protocol }
     }
 
     /// Takes connections until the server stops.
@@ -159,11 +166,19 @@ impl Edge {
 
 impl Edge {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let kv = self.kv.as_ref().filter(|_| request.uri().path().starts_with(KV_PREFIX));
-        let Ok(response) = match kv {
-            Some(kv) => kv.clone().call(request).await,
+        if let Some(coordinator) = &self.coordinator
+            && let Some(status) = datacoord::refusal(coordinator, request.headers())
+        {
+            return status.into_http();
+        }
+        let path = request.uri().path();
+        let Ok(response) = match &self.busiest {
+            Some(Busiest::Kv(kv)) if path.starts_with(KV_PREFIX) => kv.clone().call(request).await,
+            Some(Busiest::DataCoord(service)) if path.starts_with(DATA_COORD_PREFIX) => {
+                service.clone().call(request).await
+            }
             // In a box of its own: a call of the KV service has no room to spare for it.
-            None => {
+            Some(_) | None => {
                 let mut router = self.router.clone();
                 Box::pin(router.call(request)).await.map(|response| response.map(Body::new))
             }

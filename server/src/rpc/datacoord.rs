@@ -19,38 +19,41 @@ mod service;
 
 use std::sync::Arc;
 
-use proto::milvus::data::data_coord_server::DataCoordServer;
+use proto::milvus::data::data_coord_server;
 use proto::milvus::index::index_coord_server::IndexCoordServer;
 
 use crate::coordinator::{Coordinator, Failure, Lead};
 use proto::milvus::{common, data, milvus};
 
-pub(crate) use admission::AdmissionLayer;
+pub(crate) use admission::refusal;
+
+/// Paths of the calls of [`DataCoordServer`].
+pub(crate) const DATA_COORD_PREFIX: &str = "/milvus.proto.data.DataCoord/";
 
 /// Milvus sends and expects messages up to this size.
 const MESSAGE_BYTES_MAX: usize = 512 << 20;
 
 #[derive(Clone)]
-struct DataCoordService {
+pub(crate) struct DataCoordService {
     coordinator: Arc<Coordinator>,
 }
 
-/// All services of the coordinator port.
+pub(crate) type DataCoordServer = data_coord_server::DataCoordServer<DataCoordService>;
+
+/// Answers `milvus.proto.data.DataCoord`.
+pub(crate) fn data_coord(coordinator: &Arc<Coordinator>) -> DataCoordServer {
+    DataCoordServer::new(DataCoordService { coordinator: Arc::clone(coordinator) })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// The other services of the coordinator port.
 pub(crate) fn routes(coordinator: &Arc<Coordinator>) -> tonic::service::Routes {
     let service = DataCoordService { coordinator: Arc::clone(coordinator) };
-    let mut routes = tonic::service::Routes::builder();
-    routes
-        .add_service(
-            DataCoordServer::new(service.clone())
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX),
-        )
-        .add_service(
-            IndexCoordServer::new(service)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX),
-        );
-    routes.routes()
+    let index_coord = IndexCoordServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    tonic::service::Routes::new(index_coord)
 }
 
 /// As Milvus's call of that name, for our own commands.

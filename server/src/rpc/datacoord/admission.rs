@@ -5,72 +5,21 @@
 //! lead matches nobody: else one that asks only for the state of the component would stay with a
 //! deposed leader for ever.
 
-use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use futures::future::Either;
-use http::{HeaderMap, Request, Response};
-use std::future::{Ready, ready};
+use http::HeaderMap;
 use tonic::Status;
-use tonic::body::Body;
-use tower::{Layer, Service};
 
 use crate::coordinator::Coordinator;
 
-#[derive(Clone)]
-pub(crate) struct AdmissionLayer {
-    coordinator: Arc<Coordinator>,
-}
-
-impl AdmissionLayer {
-    pub(crate) fn new(coordinator: Arc<Coordinator>) -> AdmissionLayer {
-        AdmissionLayer { coordinator }
-    }
-}
-
-impl<S> Layer<S> for AdmissionLayer {
-    type Service = Admission<S>;
-
-    fn layer(&self, inner: S) -> Admission<S> {
-        Admission { inner, coordinator: Arc::clone(&self.coordinator) }
-    }
-}
-
-#[derive(Clone)]
-pub(crate) struct Admission<S> {
-    inner: S,
-    coordinator: Arc<Coordinator>,
-}
-
-impl<S, B> Service<Request<B>> for Admission<S>
-where
-    S: Service<Request<B>, Response = Response<axum::body::Body>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let cluster = &self.coordinator.settings.cluster;
-        let server = self.coordinator.lead().map_or(NO_SERVER, |lead| lead.server.0);
-        match refusal(request.headers(), cluster, server) {
-            None => Either::Left(self.inner.call(request)),
-            Some(status) => {
-                let response: Response<Body> = status.into_http();
-                Either::Right(ready(Ok(response.map(axum::body::Body::new))))
-            }
-        }
-    }
+/// Why a call is not for this node, if it is not.
+pub(crate) fn refusal(coordinator: &Coordinator, headers: &HeaderMap) -> Option<Status> {
+    let server = coordinator.lead().map_or(NO_SERVER, |lead| lead.server.0);
+    judge(headers, &coordinator.settings.cluster, server)
 }
 
 /// Of a node that does not lead.
 const NO_SERVER: i64 = -1;
 
-fn refusal(headers: &HeaderMap, cluster: &str, server: i64) -> Option<Status> {
+fn judge(headers: &HeaderMap, cluster: &str, server: i64) -> Option<Status> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(meant) = text("cluster").filter(|meant| !meant.is_empty() && *meant != cluster) {
         return Some(Status::unknown(format!(
@@ -96,7 +45,7 @@ mod tests {
                 (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
             })
             .collect();
-        let refusal = refusal(&headers, "by-dev", 7);
+        let refusal = judge(&headers, "by-dev", 7);
         let shown = refusal.map(|status| format!("{:?} {}", status.code(), status.message()));
         expected.assert_eq(&shown.unwrap_or_else(|| "accepted".to_owned()));
     }
