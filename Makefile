@@ -134,7 +134,7 @@ bench: setup build
 
 ## make bench-coordinator  against Milvus's own DataCoord, and with a million segments; writes docs/benchmarks-coordinator.md
 bench-coordinator: setup setup-clients build
-	$(call step,bench of the coordinator,50 minutes)
+	$(call step,bench of the coordinator,1 hour)
 	chaos/bench/coordinator.py --quorate $(BIN)/quorate --chaos $(CHAOS) --etcd "$$(chaos/bench/etcd/build.sh)" \
 	    $(BENCH_FLAGS)
 
