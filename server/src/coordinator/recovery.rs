@@ -1,11 +1,11 @@
 //! What a query node is to load of a channel: which segments as they are on disk, which from the
 //! message queue, which not at all, and from where to read on.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use proto::milvus::common::{IndexState, SegmentState};
 use proto::milvus::{data, msg};
-use proto::quorate;
 use raft::Pinned;
 use statemachine::coordinator::segment::view::Segment;
 use statemachine::view::{CollectionId, IndexId, PartitionId, SegmentId};
@@ -45,9 +45,11 @@ pub(crate) fn lists(
                 && (segment.start_ts.is_some() || segment.dml_ts.is_some())
         })
         .collect();
-    let indexes = vector_indexes(views, considered.first().map(|(_, segment)| segment.collection));
+    // Asked for only where a segment may have been indexed.
+    let indexes = OnceCell::new();
+    let collection = considered.first().map(|(_, segment)| segment.collection);
     let is_indexed = |id| {
-        indexes.iter().any(|index| {
+        indexes.get_or_init(|| vector_indexes(views, collection)).iter().any(|index| {
             let build = views.indexes().of_index(id, *index);
             build.is_some_and(|(_, build)| build.state == IndexState::Finished)
         })
@@ -120,21 +122,20 @@ fn is_vector(kind: proto::milvus::schema::DataType) -> bool {
     kind as i32 >= proto::milvus::schema::DataType::BinaryVector as i32
 }
 
-/// Where the position to read on from is kept, as of one moment.
+/// A position to read on from, as of one moment.
 pub(crate) enum Seek {
-    Checkpoint(Option<EventId>),
-    Segment(Option<EventId>),
-    /// The channel's own record.
-    Beginning(Option<EventId>),
+    Known(Option<msg::MsgPosition>),
+    /// In the record of the segment whose rows come first.
+    OfSegment(Option<EventId>),
 }
 
 /// From where whoever consumes the channel reads on: its checkpoint, else where the oldest unwritten
 /// rows may begin, else where the collection begins. It must be of the moment of the lists: with a
 /// newer one, rows that came in between would be in neither.
 pub(crate) fn seek(state: &State, channel: &str, partitions: &BTreeSet<PartitionId>) -> Seek {
-    let (views, keys) = (state.views(), records::keys(state));
-    if views.assignments().checkpoint(channel).is_some() {
-        return Seek::Checkpoint(records::row(state, &keys.checkpoint(channel)));
+    let views = state.views();
+    if let Some(checkpoint) = views.assignments().checkpoint(channel) {
+        return Seek::Known(Some(checkpoint.position.clone()));
     }
     let earliest = views
         .segments()
@@ -146,37 +147,24 @@ pub(crate) fn seek(state: &State, channel: &str, partitions: &BTreeSet<Partition
         })
         .min_by_key(|(timestamp, id, _)| (*timestamp, *id));
     match earliest {
-        Some((_, _, of)) => Seek::Segment(records::row(state, &keys.segment(of))),
-        None => Seek::Beginning(records::row(state, &keys.channel(channel))),
+        Some((_, _, of)) => Seek::OfSegment(records::row(state, &records::keys(state).segment(of))),
+        None => {
+            let assignment = views.assignments().get(channel);
+            Seek::Known(assignment.and_then(|assignment| assignment.beginning.clone()))
+        }
     }
 }
 
+/// The position, from an image of the moment of `seek`.
+///
 /// # Errors
 /// The store cannot be read, or a record is no record.
-pub(crate) fn fetch(
-    image: &Pinned,
-    seek: &Seek,
-    channel: &str,
-) -> Result<Option<msg::MsgPosition>, Failure> {
-    let named = |position| msg::MsgPosition { channel_name: channel.to_owned(), ..position };
+pub(crate) fn fetch(image: &Pinned, seek: Seek) -> Result<Option<msg::MsgPosition>, Failure> {
     match seek {
-        Seek::Checkpoint(row) => Ok(records::fetch(image, *row)?.map(named)),
-        Seek::Segment(row) => {
-            let info: Option<data::SegmentInfo> = records::fetch(image, *row)?;
+        Seek::Known(position) => Ok(position),
+        Seek::OfSegment(row) => {
+            let info: Option<data::SegmentInfo> = records::fetch(image, row)?;
             Ok(info.and_then(|info| info.dml_position.or(info.start_position)))
-        }
-        Seek::Beginning(row) => {
-            let record: quorate::ChannelBeginning =
-                records::fetch(image, *row)?.unwrap_or_default();
-            let physical = channel.rsplit_once('_').map_or(channel, |(physical, _)| physical);
-            let start = record.start_positions.into_iter().find(|start| start.key == physical);
-            Ok(start.map(|start| {
-                named(msg::MsgPosition {
-                    msg_id: start.data,
-                    timestamp: record.create_ts,
-                    ..msg::MsgPosition::default()
-                })
-            }))
         }
     }
 }

@@ -120,7 +120,7 @@ fn channels(views: &Views, filter: &Filter) -> Sheet {
             node(assignment.node),
             assignment.epoch.to_string(),
             state,
-            checkpoint.map_or_else(|| "-".to_owned(), |one| hybrid_time(one.timestamp)),
+            checkpoint.map_or_else(|| "-".to_owned(), |one| hybrid_time(one.position.timestamp)),
             removal.to_owned(),
         ]);
     }

@@ -137,7 +137,7 @@ fn channel(views: &Views, name: &str) -> Result<Vec<Vec<String>>, InspectError> 
         }
     }
     if let Some(checkpoint) = assignments.checkpoint(name) {
-        facts.push(fact("checkpoint", hybrid_time(checkpoint.timestamp)));
+        facts.push(fact("checkpoint", hybrid_time(checkpoint.position.timestamp)));
     }
     if let Some(removed) = assignments.removal(name) {
         facts.push(fact("marked removed", removed));

@@ -192,7 +192,7 @@ fn channels(page: &mut Page, views: &Views, lead: Option<&Lead>, server: &str) {
             "milvus_datacoord_channel_checkpoint_unix_seconds",
             "Up to when the rows of a channel are written (stock)",
             &[("node_id", server), ("channel_name", channel)],
-            physical_ms(checkpoint.timestamp) / 1000,
+            physical_ms(checkpoint.position.timestamp) / 1000,
         );
     }
     let now_ms = super::unix_ms();

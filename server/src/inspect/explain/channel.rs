@@ -29,7 +29,7 @@ pub(super) fn of(scene: &Scene<'_>, name: &str) -> Result<Vec<Line>, InspectErro
         ));
     }
     if let Some(checkpoint) = assignments.checkpoint(name) {
-        let at = crate::coordinator::tso::physical_ms(checkpoint.timestamp);
+        let at = crate::coordinator::tso::physical_ms(checkpoint.position.timestamp);
         let late = scene.now_ms.saturating_sub(at) > 15 * 60 * 1000;
         lines.push(Line::judge(
             !late,

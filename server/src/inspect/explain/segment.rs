@@ -180,7 +180,7 @@ fn dropped(scene: &Scene<'_>, id: SegmentId, segment: &Segment) -> Vec<Line> {
     if let Some(child) = scene.views.segments().child_of(id) {
         let checkpoint = scene.views.assignments().checkpoint(&segment.channel);
         let passed = match (checkpoint, segment.dml_ts) {
-            (Some(checkpoint), Some(written)) => checkpoint.timestamp >= written,
+            (Some(checkpoint), Some(written)) => checkpoint.position.timestamp >= written,
             (None, _) | (_, None) => false,
         };
         lines.push(Line::judge(

@@ -193,7 +193,7 @@ fn channels_behind(state: &State, collection: CollectionId, ts: u64) -> Vec<(Str
     let is_behind = |channel: &str| {
         let checkpoint = assignments.checkpoint(channel);
         assignments.removal(channel) != Some(true)
-            && checkpoint.is_none_or(|checkpoint| checkpoint.timestamp < ts)
+            && checkpoint.is_none_or(|checkpoint| checkpoint.position.timestamp < ts)
     };
     let channels = assignments.of_collection(collection);
     channels

@@ -43,12 +43,10 @@ fn segment_info(
         let all: Vec<SegmentId> = all.into_iter().collect();
         let channels: BTreeSet<&Name> =
             asked.iter().filter_map(|id| Some(&segments.get(*id)?.channel)).collect();
-        let checkpoints: Vec<_> = channels
+        let assignments = state.views().assignments();
+        let checkpoints: Vec<msg::MsgPosition> = channels
             .into_iter()
-            .filter_map(|channel| {
-                let row = records::row(state, &records::keys(state).checkpoint(channel))?;
-                Some((channel.to_string(), row))
-            })
+            .filter_map(|channel| Some(assignments.checkpoint(channel)?.position.clone()))
             .collect();
         (chains, records::places(state, &all), checkpoints)
     });
@@ -74,12 +72,8 @@ fn segment_info(
         }
         answer.infos.push(info);
     }
-    for (channel, row) in checkpoints {
-        if let Some(position) = records::fetch::<msg::MsgPosition>(&image, Some(row))? {
-            let position = msg::MsgPosition { channel_name: channel.clone(), ..position };
-            answer.channel_checkpoint.insert(channel, position);
-        }
-    }
+    let named = |position: msg::MsgPosition| (position.channel_name.clone(), position);
+    answer.channel_checkpoint = checkpoints.into_iter().map(named).collect();
     Ok(answer)
 }
 
@@ -236,10 +230,8 @@ pub(super) async fn get_recovery_info_v2(
     let view = lead.view().await?;
     let partitions = filter(&request.partition_i_ds);
     let (channels, flushed) = recover(lead, &view, request.collection_id, &partitions)?;
-    let segments = view.read(|state| {
-        let load = |id: &SegmentId| loadable(state.views(), *id);
-        flushed.iter().filter_map(load).collect()
-    });
+    let load = |id: &SegmentId| view.read(|state| loadable(state.views(), *id));
+    let segments = flushed.iter().filter_map(load).collect();
     Ok(data::GetRecoveryInfoResponseV2 { channels, segments, ..Default::default() })
 }
 
@@ -310,7 +302,7 @@ fn recover(
             channels.push(data::VchannelInfo {
                 collection_id: collection,
                 channel_name: channel.to_string(),
-                seek_position: recovery::fetch(&image, &seek, &channel)?,
+                seek_position: recovery::fetch(&image, seek)?,
                 unflushed_segment_ids: numbers(&lists.unflushed),
                 flushed_segment_ids: numbers(&lists.flushed),
                 dropped_segment_ids: numbers(&lists.dropped),

@@ -4,6 +4,7 @@ use expect_test::expect;
 use prost::Message;
 use proto::milvus::common::{KeyDataPair, SegmentState};
 use proto::milvus::data::{ChannelWatchInfo, ChannelWatchState, SegmentInfo};
+use proto::milvus::msg::MsgPosition;
 use proto::quorate::channel_command::Kind;
 use proto::quorate::channel_move::Step;
 use proto::quorate::coordinator_command::Area;
@@ -362,6 +363,26 @@ fn the_record_keeps_what_a_new_watch_needs() {
     let record = ChannelRecord::decode(value).expect("a record");
     assert_eq!(record.schema.map(|schema| schema.name), Some("c".to_owned()));
     assert_eq!((record.create_ts, record.start_positions.len()), (77, 2));
+}
+
+#[test]
+fn the_views_know_from_where_a_channel_is_read() {
+    let mut story = Story::new();
+    story.run(watch_named(&[CHANNEL, "dml_2_1v2"], 5));
+    // Milvus's own record does not name the channel, or names the physical one.
+    let checkpoint = MsgPosition { channel_name: "dml_0".to_owned(), ..position(500) };
+    let put =
+        story.put(&format!("meta/datacoord-meta/channel-cp/{CHANNEL}"), checkpoint.encode_to_vec());
+    story.run(put);
+    let assignments = story.machine.state.views().assignments();
+    let named = |position| MsgPosition { channel_name: CHANNEL.to_owned(), ..position };
+    let start = MsgPosition { msg_id: "start".into(), timestamp: 77, ..MsgPosition::default() };
+    let beginning = |channel| assignments.get(channel).expect("assigned").beginning.clone();
+    assert_eq!(beginning(CHANNEL), Some(named(start)));
+    // Its physical channel has no start.
+    assert_eq!(beginning("dml_2_1v2"), None);
+    let known = assignments.checkpoint(CHANNEL).map(|known| known.position.clone());
+    assert_eq!(known, Some(named(position(500))));
 }
 
 #[test]

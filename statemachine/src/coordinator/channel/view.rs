@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use prost::Message;
-use proto::{etcd, milvus, quorate};
+use proto::milvus::msg::MsgPosition;
+use proto::{etcd, quorate};
 
+use super::watch_info::beginning;
 use crate::view::{CollectionId, Name, Names, Row, Rows, ServerId, Undecodable};
 
 /// Who owns a virtual channel.
@@ -16,27 +18,29 @@ pub struct Assignment {
     pub node: ServerId,
     /// Rises with every ToWatch.
     pub epoch: u64,
+    /// Where the channel begins, as far as its collection's record tells.
+    pub beginning: Option<MsgPosition>,
     pub revision: i64,
 }
 
 impl fmt::Display for Assignment {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Assignment { collection, node, epoch, revision } = self;
+        let Assignment { collection, node, epoch, beginning: _, revision } = self;
         write!(out, "collection {collection} node {node} epoch {epoch} revision {revision}")
     }
 }
 
 /// How far a virtual channel is consumed and written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Hybrid timestamp.
-    pub timestamp: u64,
+    /// Names the channel, whatever its record names.
+    pub position: MsgPosition,
     pub revision: i64,
 }
 
 impl fmt::Display for Checkpoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} revision {}", self.timestamp, self.revision)
+        write!(out, "{} revision {}", self.position.timestamp, self.revision)
     }
 }
 
@@ -64,6 +68,7 @@ impl Assignments {
                 collection: CollectionId(record.collection),
                 node: ServerId(record.node),
                 epoch: record.epoch,
+                beginning: beginning(&channel, &record),
                 revision: kv.mod_revision,
             })
             .map_err(|error| error.to_string());
@@ -77,8 +82,8 @@ impl Assignments {
     }
 
     pub(crate) fn delete(&mut self, channel: &str) {
-        let channel = Name::from(channel);
-        if let Some(Row::Decoded(old)) = self.rows.remove(&channel) {
+        if let Some(Row::Decoded(old)) = self.rows.remove(channel) {
+            let channel = Name::from(channel);
             self.of_collection.remove(&(old.collection, channel.clone()));
             self.of_node.remove(&(old.node, channel));
             if let Some(count) = self.n_of_node.get_mut(&old.node) {
@@ -91,15 +96,18 @@ impl Assignments {
     }
 
     pub(crate) fn put_checkpoint(&mut self, names: &mut Names, channel: &str, kv: &etcd::KeyValue) {
-        let checkpoint = milvus::msg::MsgPosition::decode(&kv.value[..])
-            .map(|position| Checkpoint { timestamp: position.timestamp, revision: kv.mod_revision })
+        let checkpoint = MsgPosition::decode(&kv.value[..])
+            .map(|position| Checkpoint {
+                position: MsgPosition { channel_name: channel.to_owned(), ..position },
+                revision: kv.mod_revision,
+            })
             .map_err(|error| error.to_string());
         let row = Row::from_result(checkpoint, kv.mod_revision);
         self.checkpoints.put(names.intern(channel), row);
     }
 
     pub(crate) fn delete_checkpoint(&mut self, channel: &str) {
-        self.checkpoints.remove(&Name::from(channel));
+        self.checkpoints.remove(channel);
     }
 
     pub(crate) fn put_removal(&mut self, names: &mut Names, channel: &str, kv: &etcd::KeyValue) {
@@ -115,14 +123,14 @@ impl Assignments {
     }
 
     pub(crate) fn delete_removal(&mut self, channel: &str) {
-        self.removals.remove(&Name::from(channel));
+        self.removals.remove(channel);
     }
 }
 
 /// Questions.
 impl Assignments {
     pub fn get(&self, channel: &str) -> Option<&Assignment> {
-        self.rows.get(&Name::from(channel))
+        self.rows.get(channel)
     }
 
     pub fn rows(&self) -> &Rows<Name, Assignment> {
@@ -158,7 +166,7 @@ impl Assignments {
     }
 
     pub fn checkpoint(&self, channel: &str) -> Option<&Checkpoint> {
-        self.checkpoints.get(&Name::from(channel))
+        self.checkpoints.get(channel)
     }
 
     pub fn checkpoints(&self) -> &Rows<Name, Checkpoint> {
@@ -167,7 +175,7 @@ impl Assignments {
 
     /// `None`: nothing is on record. True: removed.
     pub fn removal(&self, channel: &str) -> Option<bool> {
-        self.removals.get(&Name::from(channel)).copied()
+        self.removals.get(channel).copied()
     }
 
     /// Data nodes that are to be empty.

@@ -136,15 +136,19 @@ fn seek_position(
     {
         return Ok(info.dml_position.or(info.start_position));
     }
+    Ok(beginning(channel, record))
+}
+
+/// Where the channel begins: where its physical channel was when the collection was created.
+pub(super) fn beginning(channel: &str, record: &ChannelRecord) -> Option<MsgPosition> {
     let physical = physical_channel(channel);
-    let start = record.start_positions.iter().find(|start| start.key == physical);
-    Ok(start.map(|start| {
-        named(MsgPosition {
-            msg_id: start.data.clone(),
-            timestamp: record.create_ts,
-            ..MsgPosition::default()
-        })
-    }))
+    let start = record.start_positions.iter().find(|start| start.key == physical)?;
+    Some(MsgPosition {
+        channel_name: channel.to_owned(),
+        msg_id: start.data.clone(),
+        timestamp: record.create_ts,
+        ..MsgPosition::default()
+    })
 }
 
 /// The name before the last underscore.

@@ -330,8 +330,8 @@ fn a_checkpoint_never_goes_back_and_needs_a_channel() {
     let mut told = String::new();
     for (channel, at) in [(CHANNEL, 5), (CHANNEL, 4), (CHANNEL, 6), ("dml_9_9v9", 7)] {
         told += &run(&mut machine, checkpoint(channel, at));
-        let known = machine.state.views().assignments().checkpoint(channel).copied();
-        told += &format!(" {:?}\n", known.map(|known| known.timestamp));
+        let known = machine.state.views().assignments().checkpoint(channel).cloned();
+        told += &format!(" {:?}\n", known.map(|known| known.position.timestamp));
     }
     expect![[r#"
         changed [] dml_0_1v0 Some(5)

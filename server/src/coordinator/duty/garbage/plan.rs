@@ -94,7 +94,8 @@ pub(super) fn judge(
     let why = rows_are_elsewhere_or_nowhere(views, policy, id, segment)?;
     let channel = &*segment.channel;
     if views.assignments().removal(channel) == Some(false) {
-        let checkpoint = views.assignments().checkpoint(channel).map_or(0, |at| at.timestamp);
+        let checkpoint =
+            views.assignments().checkpoint(channel).map_or(0, |at| at.position.timestamp);
         let rows_until = segment.dml_ts.unwrap_or(0);
         if rows_until > checkpoint {
             return Err(Wait::Checkpoint { checkpoint, rows_until });
