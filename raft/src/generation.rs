@@ -5,10 +5,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use parking_lot::RwLock;
-use statemachine::State;
+use statemachine::{Fault, Loading, Pairs, State};
 
 use crate::durable;
 use crate::rocks::{StateMemory, StateOpenError, Tables};
@@ -129,7 +130,7 @@ pub(crate) struct Generation {
 impl Generation {
     /// Builds the memory from the tables: the slow part of a start and of a staged snapshot.
     pub(crate) fn load(number: u64, tables: Tables) -> Result<Generation, StateOpenError> {
-        let state = State::load(&tables)
+        let state = load_state(&tables)
             .map_err(|source| StateOpenError::State { path: tables.path().to_owned(), source })?;
         Ok(Generation { number, tables: Arc::new(tables), state: RwLock::new(state) })
     }
@@ -161,4 +162,36 @@ impl Generation {
         durable::sync_dir(data_dir).map_err(io_error(data_dir))?;
         Ok(Generation::load(1, tables)?)
     }
+}
+
+/// Batches of pairs that wait for the views to be built of them.
+const BATCHES_AHEAD: usize = 4;
+
+/// As `State::load`, with the views built beside the reading of what they are made of.
+fn load_state(tables: &Tables) -> Result<State, Fault> {
+    let began = Instant::now();
+    let loading = Loading::begin(tables)?;
+    let indexed = began.elapsed();
+    let mut views = loading.views();
+    let (sender, receiver) = mpsc::sync_channel::<Pairs>(BATCHES_AHEAD);
+    let views = std::thread::scope(|scope| {
+        let build = move || {
+            receiver.into_iter().for_each(|pairs| pairs.load_into(&mut views));
+            views
+        };
+        let building = std::thread::Builder::new()
+            .name("load-views".into())
+            .spawn_scoped(scope, build)
+            .map_err(|error| Fault::Storage(error.to_string()))?;
+        let read = loading.read(tables, &mut |pairs| {
+            let gone = |_| Fault::Invariant("nobody builds the views".to_owned());
+            sender.send(pairs).map_err(gone)
+        });
+        drop(sender);
+        let views = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        read.map(|()| views)
+    })?;
+    let state = loading.finish(views);
+    tracing::info!(keys = state.n_keys(), ?indexed, took = ?began.elapsed(), "state loaded");
+    Ok(state)
 }

@@ -6,8 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::keyspace::key_index::KeyIndex;
-use crate::keyspace::key_range::KeyRange;
 use crate::store::{Fault, StateRead};
 use crate::table;
 
@@ -30,13 +28,10 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    pub(crate) fn load(store: &dyn StateRead, index: &KeyIndex) -> Result<Leases, Fault> {
+    /// All leases, without the keys that hang on them.
+    pub(crate) fn load(store: &dyn StateRead) -> Result<Leases, Fault> {
         let mut leases = Leases::default();
         table::lease::scan(store, &mut |id, ttl_s| leases.grant(id, ttl_s))?;
-        index.visit(&KeyRange::ALL, &mut |key, meta| {
-            leases.attach(meta.lease, key);
-            std::ops::ControlFlow::Continue(())
-        });
         Ok(leases)
     }
 

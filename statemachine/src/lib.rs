@@ -44,5 +44,6 @@ pub use settings::Settings;
 pub use state::State;
 pub use state::chunk::LogEntry;
 pub use state::commit::{Applied, Prepared, Touched};
+pub use state::load::{Loading, Pairs};
 pub use store::{Changes, Direction, Fault, StateRead, Table, Visit};
 pub use view::Views;

@@ -55,6 +55,8 @@ pub(crate) const SCAN_GAP_MAX: i64 = 8;
 pub(crate) const SCAN_ROWS_MIN: usize = 8;
 /// Rows of a scan share buffers of about this size.
 pub(crate) const SHARED_ROWS_BYTES: usize = 64 << 10;
+/// Pairs that are read at once while views are built of all of them.
+pub(crate) const LOADED_PAIRS: usize = 8192;
 
 /// Keys in one block of the index.
 pub(crate) const BLOCK_KEYS_MAX: usize = 128;

@@ -11,10 +11,10 @@ use crate::lease::{Lease, Leases};
 use crate::origin::Origins;
 use crate::settings::Settings;
 use crate::store::{Fault, StateRead};
-use crate::table;
 use crate::view::Views;
 
 use self::counters::Counters;
+use self::load::Loading;
 
 pub(crate) mod chunk;
 mod command;
@@ -22,6 +22,7 @@ pub(crate) mod commit;
 pub(crate) mod counters;
 pub(crate) mod draft;
 pub(crate) mod live_keys;
+pub(crate) mod load;
 
 /// What readers see and commands are evaluated against.
 ///
@@ -48,36 +49,13 @@ impl State {
     /// # Errors
     /// A fault of the storage, or rows that cannot be read.
     pub fn load(store: &dyn StateRead) -> Result<State, Fault> {
-        let counters = table::meta::counters(store)?.unwrap_or_else(Counters::fresh);
-        if counters.level > crate::limits::KNOWN_LEVEL {
-            return Err(Fault::UnknownLevel {
-                index: counters.last_index,
-                needed: counters.level,
-                known: crate::limits::KNOWN_LEVEL,
-            });
-        }
-        let mut index = KeyIndex::default();
-        table::version::scan_newest(store, &mut |key, meta| {
-            index.append(key, *meta);
+        let loading = Loading::begin(store)?;
+        let mut views = loading.views();
+        loading.read(store, &mut |pairs| {
+            pairs.load_into(&mut views);
             Ok(())
         })?;
-        let leases = Leases::load(store, &index)?;
-        let settings = Settings::load(store)?;
-        let views = Views::rebuild(
-            &settings.root_path,
-            &mut live_keys::CommittedKeys { index: &index, store },
-        )?;
-        Ok(State {
-            leases,
-            origins: Origins::load(store)?,
-            alarms: Alarms::load(store)?,
-            index,
-            settings,
-            counters,
-            views,
-            checks: VecDeque::new(),
-            lease_generation: 0,
-        })
+        Ok(loading.finish(views))
     }
 
     /// Of the newest change. A fresh state stands at 1.

@@ -164,7 +164,7 @@ impl Views {
 
     /// The key ranges `[start, end)` that the views are made of, in order and disjoint: building
     /// views reads the values of these live keys and of no others.
-    fn ranges(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub(crate) fn ranges(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let below_meta = [
             CHANNEL_PREFIX,
             DATA_PREFIX,
@@ -189,9 +189,31 @@ impl Views {
             .collect()
     }
 
+    /// Takes in live pairs while the views are being built, in any order.
+    pub(crate) fn load(&mut self, pairs: &[etcd::KeyValue]) {
+        let mut segments = Vec::new();
+        for kv in pairs {
+            match self.locate(&kv.key) {
+                Some(place @ Place::Segment(_)) => segments.push((place, kv)),
+                Some(place) => self.put_at(place, kv),
+                None => {}
+            }
+        }
+        // A segment that finds its logs takes them along: each log that comes later looks for it.
+        for (place, kv) in segments {
+            self.put_at(place, kv);
+        }
+    }
+
     /// A key was put, or is alive while the views are being built.
     pub fn put(&mut self, kv: &etcd::KeyValue) -> Option<Area> {
         let place = self.locate(&kv.key)?;
+        let area = place.area();
+        self.put_at(place, kv);
+        Some(area)
+    }
+
+    fn put_at(&mut self, place: Place<'_>, kv: &etcd::KeyValue) {
         let names = &mut self.names;
         match place {
             Place::Session(key) => self.sessions.put(names, key, kv),
@@ -214,7 +236,6 @@ impl Views {
             Place::Altered(collection) => self.plans.put_altered(collection, kv),
             Place::GarbageControl => self.garbage.put(kv),
         }
-        Some(place.area())
     }
 
     /// A key was deleted.

@@ -53,6 +53,17 @@ fn views_of<'a>(kvs: impl IntoIterator<Item = &'a etcd::KeyValue>) -> Views {
     views
 }
 
+/// As a node that starts builds them.
+fn loaded_of<'a>(kvs: impl IntoIterator<Item = &'a etcd::KeyValue>) -> Views {
+    let mut kvs: Vec<etcd::KeyValue> = kvs.into_iter().cloned().collect();
+    kvs.sort_by_key(|kv| kv.mod_revision);
+    let mut views = Views::new("by-dev");
+    for some in kvs.chunks(7) {
+        views.load(some);
+    }
+    views
+}
+
 const FRESH: &str = include_str!("../../tests/golden/captures/etcd-dump-fresh.json");
 const USED: &str = include_str!("../../tests/golden/captures/etcd-dump-after-script.json");
 
@@ -212,6 +223,7 @@ fn views_that_followed_a_recorded_cluster_equal_views_built_at_any_moment() {
             }
         }
         assert_eq!(views, views_of(live.values()));
+        assert_eq!(views, loaded_of(live.values()));
     }
     assert_eq!(views.undecodable(), 0, "{:?}", views.troubles(3));
     assert_eq!(views.catalog().drift(), []);
@@ -360,6 +372,7 @@ proptest! {
         }
         let built = views_of(live.values());
         prop_assert_eq!(&views, &built);
+        prop_assert_eq!(&views, &loaded_of(live.values()));
         prop_assert_eq!(views.to_string(), built.to_string());
         prop_assert_eq!(views.undecodable(), views.troubles(usize::MAX).len());
     }
