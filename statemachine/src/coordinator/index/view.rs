@@ -1,6 +1,6 @@
 //! View of index definitions and of the builds of segments.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use prost::Message;
@@ -72,6 +72,11 @@ impl Build {
         !self.is_deleted && !matches!(self.state, IndexState::Finished | IndexState::Failed)
     }
 
+    /// There are files, of an engine of some version.
+    pub fn is_in_files(&self) -> bool {
+        !self.is_deleted && self.n_files > 0
+    }
+
     pub fn reference(&self, id: BuildId) -> BuildRef {
         BuildRef {
             collection: self.collection.0,
@@ -116,6 +121,8 @@ pub struct Indexes {
     of_segment: BTreeSet<(SegmentId, IndexId, BuildKey)>,
     /// Not finished, not failed.
     unfinished: BTreeSet<BuildKey>,
+    /// Number of builds with files by the engine that built them, without deleted ones.
+    engines: BTreeMap<i32, usize>,
 }
 
 /// Following the keyspace.
@@ -159,6 +166,9 @@ impl Indexes {
             if build.is_unfinished() {
                 self.unfinished.insert(key);
             }
+            if build.is_in_files() {
+                *self.engines.entry(build.engine_version).or_default() += 1;
+            }
         }
         self.builds.put(key, row);
     }
@@ -170,9 +180,16 @@ impl Indexes {
     }
 
     fn forget(&mut self, key: &BuildKey) {
-        if let Some(old) = self.builds.get(key) {
-            self.of_segment.remove(&(old.segment, old.index, *key));
-            self.unfinished.remove(key);
+        let Some(old) = self.builds.get(key) else { return };
+        self.of_segment.remove(&(old.segment, old.index, *key));
+        self.unfinished.remove(key);
+        if old.is_in_files()
+            && let Some(count) = self.engines.get_mut(&old.engine_version)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.engines.remove(&old.engine_version);
+            }
         }
     }
 }
@@ -276,6 +293,11 @@ impl Indexes {
         self.unfinished.iter().filter_map(|key| Some((key.0, self.builds.get(key)?)))
     }
 
+    /// Version of the oldest engine that built files which are in use.
+    pub fn oldest_engine(&self) -> Option<i32> {
+        self.engines.keys().next().copied()
+    }
+
     pub(crate) fn troubles(&self) -> impl Iterator<Item = (String, &Undecodable)> {
         let definitions = self.definitions.troubles();
         let builds = self.builds.troubles();
@@ -298,5 +320,41 @@ impl fmt::Display for Indexes {
             writeln!(out, "build {id}: {row}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_engine_is_that_of_files_in_use() {
+        let mut indexes = Indexes::default();
+        let of = SegmentRef { collection: 1, partition: 2, segment: 3 };
+        let put = |indexes: &mut Indexes, build_id: i64, version, n_files, deleted| {
+            let record = index::SegmentIndex {
+                collection_id: of.collection,
+                partition_id: of.partition,
+                segment_id: of.segment,
+                build_id,
+                current_index_version: version,
+                index_file_keys: vec![String::new(); n_files],
+                deleted,
+                ..Default::default()
+            };
+            let value = record.encode_to_vec().into();
+            let kv = etcd::KeyValue { value, ..Default::default() };
+            indexes.put_build(of, BuildId(build_id), &kv);
+            indexes.oldest_engine()
+        };
+        assert_eq!(put(&mut indexes, 1, 1, 0, false), None);
+        assert_eq!(put(&mut indexes, 2, 3, 1, false), Some(3));
+        assert_eq!(put(&mut indexes, 3, 2, 1, false), Some(2));
+        assert_eq!(put(&mut indexes, 3, 2, 1, true), Some(3));
+        assert_eq!(put(&mut indexes, 1, 1, 1, false), Some(1));
+        for build in 1..=3 {
+            indexes.delete_build(of, BuildId(build));
+        }
+        assert_eq!(indexes, Indexes::default());
     }
 }

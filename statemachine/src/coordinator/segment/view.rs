@@ -47,16 +47,23 @@ pub struct Tally {
     pub size_bytes: i64,
 }
 
+/// A segment of a channel with its logs: who walks a million of them searches the logs of none.
+#[derive(Debug, PartialEq, Eq)]
+struct Member {
+    segment: Arc<Segment>,
+    logs: Logs,
+}
+
 /// All segments.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Segments {
     rows: Rows<SegmentKey, Arc<Segment>>,
     logs: BTreeMap<SegmentKey, Logs>,
     growth: Rows<SegmentId, Growth>,
-    of_collection: Grouped<CollectionId>,
-    of_channel: Grouped<Name>,
+    of_collection: Grouped<CollectionId, Arc<Segment>>,
+    of_channel: Grouped<Name, Member>,
     /// Growing, Sealed and Importing ones, by channel.
-    open: Grouped<Name>,
+    open: Grouped<Name, Arc<Segment>>,
     dropped: BTreeSet<SegmentKey>,
     /// Results of compactions by their inputs.
     children: BTreeSet<(SegmentId, SegmentKey)>,
@@ -76,10 +83,13 @@ impl Segments {
         let row = Row::from_result(Segment::decode(names, of, kv).map(Arc::new), kv.mod_revision);
         if let Some(segment) = row.decoded() {
             let channel = segment.channel.clone();
-            self.of_collection.insert(segment.collection, id, segment);
-            self.of_channel.insert(channel.clone(), id, segment);
+            let logs = self.logs.get(&id).cloned().unwrap_or_default();
+            let size_bytes = logs.size_bytes();
+            self.of_collection.insert(segment.collection, id, Arc::clone(segment));
+            let member = Member { segment: Arc::clone(segment), logs };
+            self.of_channel.insert(channel.clone(), id, member);
             if segment.is_open() {
-                self.open.insert(channel, id, segment);
+                self.open.insert(channel, id, Arc::clone(segment));
             }
             if segment.state == SegmentState::Dropped {
                 self.dropped.insert(id);
@@ -91,7 +101,7 @@ impl Segments {
             let tally = self.tallies.entry((segment.collection, segment.state.into())).or_default();
             tally.segments += 1;
             tally.rows += segment.rows;
-            tally.size_bytes += self.logs.get(&id).map_or(0, Logs::size_bytes);
+            tally.size_bytes += size_bytes;
         }
         self.rows.put(id, row);
     }
@@ -129,11 +139,19 @@ impl Segments {
         }
     }
 
-    /// The logs of a segment grew by so many bytes.
-    fn grow_tally(&mut self, id: &SegmentKey, size_bytes: i64) {
-        let Some(segment) = self.rows.get(id) else { return };
+    /// A segment's logs are others now.
+    fn set_logs(&mut self, id: SegmentKey, logs: Logs) {
+        let size_bytes = logs.size_bytes();
+        let old = match logs.is_empty() {
+            true => self.logs.remove(&id),
+            false => self.logs.insert(id, logs.clone()),
+        };
+        let Some(segment) = self.rows.get(&id) else { return };
+        if let Some(member) = self.of_channel.get_mut(&segment.channel, &id) {
+            member.logs = logs;
+        }
         if let Some(tally) = self.tallies.get_mut(&(segment.collection, segment.state.into())) {
-            tally.size_bytes += size_bytes;
+            tally.size_bytes += size_bytes - old.map_or(0, |old| old.size_bytes());
         }
     }
 
@@ -147,13 +165,9 @@ impl Segments {
         match data::FieldBinlog::decode(&kv.value[..]) {
             Ok(logs) => {
                 self.strays.remove(&kv.key);
-                let sums = LogSums::of(&logs);
                 let id = key_of(of);
-                let logs = self.logs.entry(id).or_default();
-                let before = logs.size_bytes();
-                logs.set(kind, field, sums);
-                let grown = logs.size_bytes() - before;
-                self.grow_tally(&id, grown);
+                let old = self.logs.get(&id).cloned().unwrap_or_default();
+                self.set_logs(id, old.with(kind, field, LogSums::of(&logs)));
             }
             Err(_not_logs) => {
                 self.delete_log(kind, of, field);
@@ -164,14 +178,9 @@ impl Segments {
 
     pub(crate) fn delete_log(&mut self, kind: LogKind, of: SegmentRef, field: i64) {
         let id = key_of(of);
-        if let Some(logs) = self.logs.get_mut(&id) {
-            let before = logs.size_bytes();
-            logs.remove(kind, field);
-            let grown = logs.size_bytes() - before;
-            if logs.fields.is_empty() {
-                self.logs.remove(&id);
-            }
-            self.grow_tally(&id, grown);
+        if let Some(logs) = self.logs.get(&id) {
+            let left = logs.without(kind, field);
+            self.set_logs(id, left);
         }
     }
 
@@ -236,7 +245,7 @@ impl Segments {
         &self,
         collection: CollectionId,
     ) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        self.of_collection.of(&collection)
+        self.of_collection.of(&collection).map(plain)
     }
 
     /// As [`Segments::of_collection`], those with an id above `after`.
@@ -245,31 +254,32 @@ impl Segments {
         collection: CollectionId,
         after: SegmentId,
     ) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        self.of_collection.of_after(&collection, after)
+        self.of_collection.of_after(&collection, after).map(plain)
     }
 
     /// Segments of a virtual channel in any state, by ascending id.
     pub fn of_channel(&self, channel: &str) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        self.of_channel.of(channel)
+        self.of_channel.of(channel).map(|(id, member)| (id, &*member.segment))
     }
 
-    /// Those of them above an id: whoever walks a long channel does it in slices.
+    /// Those of them above an id, and their logs: whoever walks a long channel does it in slices.
     pub fn of_channel_after(
         &self,
         channel: &str,
         after: SegmentId,
-    ) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        self.of_channel.of_after(channel, after)
+    ) -> impl Iterator<Item = (SegmentId, &Segment, &Logs)> {
+        let members = self.of_channel.of_after(channel, after);
+        members.map(|(id, member)| (id, &*member.segment, &member.logs))
     }
 
     /// Growing, Sealed and Importing segments of a virtual channel, by ascending id.
     pub fn open_of_channel(&self, channel: &str) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        self.open.of(channel)
+        self.open.of(channel).map(plain)
     }
 
     /// All Growing, Sealed and Importing segments, by channel.
     pub fn open(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
-        self.open.iter()
+        self.open.iter().map(plain)
     }
 
     /// Dropped segments above an id, by ascending id.
@@ -311,13 +321,17 @@ impl Segments {
     }
 }
 
+fn plain((id, segment): (SegmentId, &Arc<Segment>)) -> (SegmentId, &Segment) {
+    (id, segment)
+}
+
 impl fmt::Display for Segments {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for ((id, _, _), row) in self.rows.iter() {
             writeln!(out, "segment {id}: {row}")?;
         }
         for ((id, _, _), logs) in &self.logs {
-            for (kind, field, sums) in &logs.fields {
+            for (kind, field, sums) in logs.iter() {
                 writeln!(
                     out,
                     "logs of segment {id}: {} field {field} files {} entries {} bytes {} from {} to {}",
@@ -388,10 +402,13 @@ mod tests {
         let ids = |found: &mut dyn Iterator<Item = (SegmentId, &Segment)>| -> Vec<i64> {
             found.map(|(id, _)| id.0).collect()
         };
+        let after = |segments: &Segments, channel: &str, id| -> Vec<i64> {
+            segments.of_channel_after(channel, SegmentId(id)).map(|(id, _, _)| id.0).collect()
+        };
         assert_eq!(ids(&mut segments.of_channel("a")), [3, 5, 6]);
-        assert_eq!(ids(&mut segments.of_channel_after("a", SegmentId(3))), [5, 6]);
-        assert_eq!(ids(&mut segments.of_channel_after("a", SegmentId(4))), [5, 6]);
-        assert_eq!(ids(&mut segments.of_channel_after("c", SegmentId(0))), Vec::<i64>::new());
+        assert_eq!(after(&segments, "a", 3), [5, 6]);
+        assert_eq!(after(&segments, "a", 4), [5, 6]);
+        assert_eq!(after(&segments, "c", 0), Vec::<i64>::new());
         assert_eq!(ids(&mut segments.of_collection_after(CollectionId(1), SegmentId(4))), [5, 6]);
         put(&mut segments, &mut names, 5, "a", SegmentState::Flushed);
         put(&mut segments, &mut names, 3, "b", SegmentState::Growing);
@@ -409,7 +426,7 @@ mod tests {
         let (mut segments, mut names) = (Segments::default(), Names::default());
         let one = SegmentRef { collection: 1, partition: 2, segment: 3 };
         let other = SegmentRef { collection: 1, partition: 2, segment: 4 };
-        // Logs come before their segment when views are built.
+        // Either may come first, however views come about.
         segments.put_log(LogKind::Insert, one, 100, &kv(&logs(10)));
         segments.put_segment(&mut names, one, &kv(&info(one, SegmentState::Growing, 5)));
         segments.put_segment(&mut names, other, &kv(&info(other, SegmentState::Growing, 7)));
@@ -418,7 +435,17 @@ mod tests {
         assert_eq!(shown(&segments), "1 Growing 2 12 40\n");
         segments.put_segment(&mut names, one, &kv(&info(one, SegmentState::Flushed, 6)));
         assert_eq!(shown(&segments), "1 Growing 1 7 30\n1 Flushed 1 6 10\n");
+        let told: Vec<(SegmentId, i64)> = segments
+            .of_channel_after("", SegmentId(i64::MIN))
+            .map(|(id, _, logs)| (id, logs.size_bytes()))
+            .collect();
+        assert_eq!(told, [(SegmentId(3), 10), (SegmentId(4), 30)]);
         segments.delete_log(LogKind::Insert, one, 100);
+        assert!(
+            segments
+                .of_channel_after("", SegmentId(0))
+                .all(|(id, _, logs)| { *logs == segments.logs(id).cloned().unwrap_or_default() })
+        );
         segments.delete_segment(other);
         assert_eq!(shown(&segments), "1 Flushed 1 6 0\n");
         segments.delete_segment(one);

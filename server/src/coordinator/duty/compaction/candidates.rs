@@ -8,7 +8,7 @@ use std::time::Duration;
 use proto::milvus::common::IndexState;
 use proto::milvus::data;
 use statemachine::coordinator::keys::LogKind;
-use statemachine::coordinator::segment::view::{LogSums, Segment};
+use statemachine::coordinator::segment::view::{LogSums, Logs, Segment};
 use statemachine::view::{CollectionId, IndexId, Name, PartitionId, SegmentId, ServerId, Views};
 
 use super::policy::{Candidate, Group, Limits, Wish};
@@ -37,7 +37,7 @@ struct Rules {
     expire_ts: u64,
     /// The index that must be finished, where one must.
     index: Option<IndexId>,
-    /// Oldest engine whose indexes stay.
+    /// Oldest engine whose indexes stay; 0 where no index is older.
     engine_version: i32,
     rows_max: RowsMax,
 }
@@ -50,25 +50,26 @@ enum RowsMax {
     OfRecord,
 }
 
-/// Candidates by group, of the channels that a data node consumes. Blocks its thread.
+/// Visits the groups of candidates, of the channels that a data node consumes: all of them at once
+/// would take much memory. Blocks its thread.
 ///
 /// # Errors
 /// Logs cannot be read.
-pub(super) fn collect(
+pub(super) fn visit(
     lead: &Arc<Lead>,
     scope: &Scope,
     wish: Wish,
     now_ts: u64,
-) -> Result<Vec<Group>, Failure> {
-    let mut groups = Vec::new();
+    visit: &mut dyn FnMut(Group),
+) -> Result<(), Failure> {
     for channel in channels(lead, scope) {
         let rules = lead
             .local()
             .read(|state| Rules::of(state.views(), lead.settings(), &channel, wish, now_ts));
         let Some(rules) = rules else { continue };
-        groups.extend(groups_of(lead, &channel, &rules, scope, wish)?);
+        groups_of(lead, &channel, &rules, scope, wish)?.into_iter().for_each(&mut *visit);
     }
-    Ok(groups)
+    Ok(())
 }
 
 fn channels(lead: &Lead, scope: &Scope) -> Vec<Name> {
@@ -115,7 +116,11 @@ impl Rules {
                 .map_or(0, |ttl| later(0, physical_ms(now_ts).saturating_sub(millis(ttl)))),
             index: index.filter(|_| settings.index_based_compaction),
             engine_version: match settings.auto_upgrade_index {
-                true => indexing::engine_version(views),
+                true => {
+                    let version = indexing::engine_version(views);
+                    let oldest = views.indexes().oldest_engine();
+                    if oldest.is_some_and(|oldest| oldest < version) { version } else { 0 }
+                }
                 false => 0,
             },
             rows_max: rows_max(views, settings, collection).map_or(RowsMax::OfRecord, RowsMax::Of),
@@ -189,13 +194,13 @@ fn groups_of(
         lead.local().read(|state| {
             let views = state.views();
             let slice = views.segments().of_channel_after(channel, after).take(SLICE);
-            for (id, segment) in slice {
+            for (id, segment, logs) in slice {
                 looked_at += 1;
                 after = id;
                 if !is_free(views, id, segment) || !is_in_scope(scope, channel, segment) {
                     continue;
                 }
-                let (candidate, is_partly_expired) = candidate(views, id, segment, rules);
+                let (candidate, is_partly_expired) = candidate(views, id, segment, logs, rules);
                 let rows_max = match rules.rows_max {
                     RowsMax::Of(rows_max) => rows_max,
                     RowsMax::OfRecord => segment.rows_max,
@@ -271,7 +276,13 @@ pub(super) fn are_indexed(lead: &Lead, collection: CollectionId, inputs: &[Segme
 }
 
 /// Also whether only some of its rows may have expired, which the sums do not tell.
-fn candidate(views: &Views, id: SegmentId, segment: &Segment, rules: &Rules) -> (Candidate, bool) {
+fn candidate(
+    views: &Views,
+    id: SegmentId,
+    segment: &Segment,
+    logs: &Logs,
+    rules: &Rules,
+) -> (Candidate, bool) {
     let mut candidate = Candidate {
         id: id.0,
         rows: segment.rows,
@@ -280,10 +291,10 @@ fn candidate(views: &Views, id: SegmentId, segment: &Segment, rules: &Rules) -> 
         ..Candidate::default()
     };
     candidate.has_old_index = rules.engine_version > 0
-        && views.indexes().of_segment(id).any(|(_, build)| {
-            !build.is_deleted && build.n_files > 0 && build.engine_version < rules.engine_version
-        });
-    let Some(logs) = views.segments().logs(id) else { return (candidate, false) };
+        && views
+            .indexes()
+            .of_segment(id)
+            .any(|(_, build)| build.is_in_files() && build.engine_version < rules.engine_version);
     let deltas = logs.total(LogKind::Delta);
     candidate.delta_files = deltas.files;
     candidate.delta_rows = deltas.entries;

@@ -155,14 +155,14 @@ fn proposals(
 ) -> Result<Vec<(Group, Proposal)>, Failure> {
     let limits = Limits::of(lead.settings());
     let mut all = Vec::new();
-    for mut group in candidates::collect(lead, scope, wish, now_ts)? {
+    candidates::visit(lead, scope, wish, now_ts, &mut |mut group| {
         let proposals = policy::mix(&group, &limits, wish, physical_ms(now_ts));
         group.candidates = Vec::new();
         let indexed = proposals
             .into_iter()
             .filter(|one| candidates::are_indexed(lead, group.collection, &one.inputs));
         all.extend(indexed.map(|proposal| (group.clone(), proposal)));
-    }
+    })?;
     Ok(all)
 }
 

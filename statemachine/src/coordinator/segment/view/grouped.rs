@@ -4,26 +4,29 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Arc;
 
-use super::{Segment, SegmentKey, last_of};
+use super::{SegmentKey, last_of};
 use crate::view::SegmentId;
 
 /// Ascending ids within each group; no group is empty.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Grouped<G> {
-    groups: BTreeMap<G, BTreeMap<SegmentKey, Arc<Segment>>>,
+pub(super) struct Grouped<G, M> {
+    groups: BTreeMap<G, BTreeMap<SegmentKey, M>>,
 }
 
-impl<G> Default for Grouped<G> {
-    fn default() -> Grouped<G> {
+impl<G, M> Default for Grouped<G, M> {
+    fn default() -> Grouped<G, M> {
         Grouped { groups: BTreeMap::new() }
     }
 }
 
-impl<G: Ord> Grouped<G> {
-    pub(super) fn insert(&mut self, group: G, key: SegmentKey, segment: &Arc<Segment>) {
-        self.groups.entry(group).or_default().insert(key, Arc::clone(segment));
+impl<G: Ord, M> Grouped<G, M> {
+    pub(super) fn insert(&mut self, group: G, key: SegmentKey, member: M) {
+        self.groups.entry(group).or_default().insert(key, member);
+    }
+
+    pub(super) fn get_mut(&mut self, group: &G, key: &SegmentKey) -> Option<&mut M> {
+        self.groups.get_mut(group)?.get_mut(key)
     }
 
     pub(super) fn remove(&mut self, group: &G, key: &SegmentKey) {
@@ -37,7 +40,7 @@ impl<G: Ord> Grouped<G> {
     pub(super) fn of<'a, Q: Ord + ?Sized>(
         &'a self,
         group: &Q,
-    ) -> impl Iterator<Item = (SegmentId, &'a Segment)> + use<'a, G, Q>
+    ) -> impl Iterator<Item = (SegmentId, &'a M)> + use<'a, G, M, Q>
     where
         G: Borrow<Q>,
     {
@@ -49,7 +52,7 @@ impl<G: Ord> Grouped<G> {
         &'a self,
         group: &Q,
         after: SegmentId,
-    ) -> impl Iterator<Item = (SegmentId, &'a Segment)> + use<'a, G, Q>
+    ) -> impl Iterator<Item = (SegmentId, &'a M)> + use<'a, G, M, Q>
     where
         G: Borrow<Q>,
     {
@@ -59,11 +62,11 @@ impl<G: Ord> Grouped<G> {
     }
 
     /// Group by group.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SegmentId, &M)> {
         self.groups.values().flatten().map(told)
     }
 }
 
-fn told<'a>((key, segment): (&SegmentKey, &'a Arc<Segment>)) -> (SegmentId, &'a Segment) {
-    (key.0, segment)
+fn told<'a, M>((key, member): (&SegmentKey, &'a M)) -> (SegmentId, &'a M) {
+    (key.0, member)
 }

@@ -1,5 +1,7 @@
 //! Sums over the logs of a segment.
 
+use std::sync::Arc;
+
 use proto::milvus::data;
 
 use crate::coordinator::keys::LogKind;
@@ -32,40 +34,70 @@ impl LogSums {
     }
 }
 
-/// Sums of all logs of a segment, one for each key, by kind and field.
+/// Sums of all logs of a segment, one for each key, by kind and field. Clones share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logs {
-    pub(super) fields: Vec<(LogKind, i64, LogSums)>,
+    fields: Arc<[FieldLogs]>,
+}
+
+/// Sums over one key. Flat: a million segments have millions of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FieldLogs {
+    field: i64,
+    entries: i64,
+    size_bytes: i64,
+    newest_ts: u64,
+    oldest_ts: u64,
+    files: u32,
+    kind: LogKind,
+}
+
+impl FieldLogs {
+    fn new(kind: LogKind, field: i64, sums: LogSums) -> FieldLogs {
+        let LogSums { files, entries, size_bytes, newest_ts, oldest_ts } = sums;
+        FieldLogs { field, entries, size_bytes, newest_ts, oldest_ts, files, kind }
+    }
+
+    fn sums(&self) -> LogSums {
+        let FieldLogs { files, entries, size_bytes, newest_ts, oldest_ts, .. } = *self;
+        LogSums { files, entries, size_bytes, newest_ts, oldest_ts }
+    }
 }
 
 impl Logs {
-    pub(super) fn set(&mut self, kind: LogKind, field: i64, sums: LogSums) {
-        match self.place(kind, field) {
-            Ok(nth) => self.fields[nth].2 = sums,
-            Err(nth) => {
-                // Few segments ever grow by another field.
-                self.fields.reserve_exact(1);
-                self.fields.insert(nth, (kind, field, sums));
-            }
-        }
+    #[must_use]
+    pub(super) fn with(&self, kind: LogKind, field: i64, sums: LogSums) -> Logs {
+        let (before, after) = self.around(kind, field);
+        let new = std::iter::once(FieldLogs::new(kind, field, sums));
+        Logs { fields: before.iter().copied().chain(new).chain(after.iter().copied()).collect() }
     }
 
-    pub(super) fn remove(&mut self, kind: LogKind, field: i64) {
-        if let Ok(nth) = self.place(kind, field) {
-            self.fields.remove(nth);
-        }
+    #[must_use]
+    pub(super) fn without(&self, kind: LogKind, field: i64) -> Logs {
+        let (before, after) = self.around(kind, field);
+        Logs { fields: before.iter().chain(after).copied().collect() }
     }
 
-    fn place(&self, kind: LogKind, field: i64) -> Result<usize, usize> {
-        self.fields.binary_search_by(|(k, f, _)| (*k, *f).cmp(&(kind, field)))
+    /// What stands before and after a kind and field.
+    fn around(&self, kind: LogKind, field: i64) -> (&[FieldLogs], &[FieldLogs]) {
+        let before = self.fields.partition_point(|one| (one.kind, one.field) < (kind, field));
+        let upto = self.fields.partition_point(|one| (one.kind, one.field) <= (kind, field));
+        (&self.fields[..before], &self.fields[upto..])
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// By kind and field.
+    pub fn iter(&self) -> impl Iterator<Item = (LogKind, i64, LogSums)> {
+        self.fields.iter().map(|one| (one.kind, one.field, one.sums()))
     }
 
     /// By field.
     pub fn of_kind(&self, kind: LogKind) -> impl Iterator<Item = (i64, LogSums)> {
-        self.fields
-            .iter()
-            .filter(move |(other, _, _)| *other == kind)
-            .map(|(_, field, sums)| (*field, *sums))
+        let of_kind = self.fields.iter().filter(move |one| one.kind == kind);
+        of_kind.map(|one| (one.field, one.sums()))
     }
 
     /// Files, entries and bytes over all fields of a kind.
@@ -90,6 +122,6 @@ impl Logs {
 
     /// Bytes of all files.
     pub fn size_bytes(&self) -> i64 {
-        self.fields.iter().map(|(_, _, sums)| sums.size_bytes).sum()
+        self.fields.iter().map(|one| one.size_bytes).sum()
     }
 }
