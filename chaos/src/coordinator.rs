@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::usage::{cpu_time_of_all, resident_bytes};
 use crate::cluster::{Cluster, ClusterOptions};
+use crate::disk::{DiskReport, SyncedWrites};
 use crate::numbers::{float, max, median, millis, percentile};
 use crate::report;
 use calls::Load;
@@ -34,15 +35,13 @@ const COLLECTION: i64 = 449_000_000_000_000_000;
 const N_CHANNELS: usize = 4;
 /// Of each collection that only channels are asked of.
 const CHANNELS_OF_COLLECTION: usize = 100;
-const CLIENTS: [usize; 3] = [1, 16, 64];
 /// Calls a second at which latencies are told.
 const PACE: u32 = 1000;
-/// Rounds of each case where two clusters take turns: the middle one is told.
-const ROUNDS: usize = 3;
 /// Data nodes that are lost, one after the other.
 const LOSSES: usize = 5;
-/// The paced calls among many segments last so long that a look at everything falls into them.
-const PACED_AMONG_MANY: Duration = Duration::from_secs(75);
+/// The paced calls among many segments last so long in each round that looks at everything fall into
+/// some of them.
+const PACED_AMONG_MANY: Duration = Duration::from_secs(10);
 /// Nodes that use less than a tenth of a core in all for so long are at rest.
 const REST_WINDOW: Duration = Duration::from_secs(5);
 const REST_PATIENCE: Duration = Duration::from_secs(600);
@@ -58,6 +57,9 @@ pub struct CoordinatorOptions {
     /// Beside the few that rows are assigned on.
     pub n_channels: usize,
     pub seconds: u64,
+    /// In turn with three nodes without segments, where there are segments.
+    pub n_rounds: usize,
+    pub clients: Vec<usize>,
     /// Of the calls that are not paced; all where it names none.
     pub only: Vec<Method>,
     pub n_failovers: usize,
@@ -75,11 +77,15 @@ pub struct CoordinatorReport {
     /// From then until RocksDB has tidied what was loaded.
     #[serde(default)]
     pub rest_s: f64,
+    /// Every round of every case.
     pub calls: Vec<CallReport>,
-    /// The same calls of three nodes without segments, in turn with those: how fast a machine is
-    /// changes from minute to minute.
+    /// The same calls of three nodes without segments, each in turn with its like above: how fast a
+    /// machine is changes from minute to minute.
     #[serde(default)]
     pub calls_beside: Vec<CallReport>,
+    /// Beside the calls that are paced: none of them may take longer than the disk lets it.
+    #[serde(default)]
+    pub disk_beside_paced: Option<DiskReport>,
     pub flush_ms: Vec<f64>,
     pub queries: Vec<QueryReport>,
     pub losses: Vec<LossReport>,
@@ -129,6 +135,13 @@ impl CoordinatorReport {
         lines.extend(self.calls.iter().map(CallReport::summary));
         let beside = self.calls_beside.iter().map(CallReport::summary);
         lines.extend(beside.map(|line| format!("without segments, in turn: {line}")));
+        if let Some(disk) = &self.disk_beside_paced {
+            lines.push(format!(
+                "beside the paced calls one synced write took p50 {:.2} ms, p99 {:.2} ms, {:.0} ms \
+                 at worst",
+                disk.p50_ms, disk.p99_ms, disk.longest_ms
+            ));
+        }
         if !self.flush_ms.is_empty() {
             lines.push(format!(
                 "{} flushes, from the call to the data node: p50 {:.0} ms, p99 {:.0} ms",
@@ -249,8 +262,8 @@ async fn measure(cluster: &mut Cluster, options: &CoordinatorOptions) -> Result<
         report::progress(format!("at rest after {:.0} s", report.rest_s));
         let mut empty = Cluster::start(&options.cluster).await?;
         let beside = stand(&mut empty, &collections[..1], 1).await?;
-        let beside = Some(&beside.target);
-        measure_calls(&[paced(options)], &target, beside, &mut report).await?;
+        let beside = Some((&beside.target, options.n_rounds));
+        measure_paced(options, cluster, &target, beside, &mut report).await?;
         let leader = cluster.wait_leader(PATIENCE).await?;
         let http = cluster.nodes[leader].ports.http();
         report.passes_paced = passes::read(&http).await?;
@@ -259,7 +272,7 @@ async fn measure(cluster: &mut Cluster, options: &CoordinatorOptions) -> Result<
         report.passes_under_load = passes::since(&under_load, &report.passes_paced);
         empty.check_alive()?;
     } else {
-        measure_calls(&[paced(options)], &target, None, &mut report).await?;
+        measure_paced(options, cluster, &target, None, &mut report).await?;
         measure_calls(&unpaced(options), &target, None, &mut report).await?;
     }
     cluster.check_alive()?;
@@ -329,40 +342,56 @@ fn unpaced(options: &CoordinatorOptions) -> Vec<Load> {
     [Method::AssignSegmentId, Method::GetRecoveryInfo, Method::SaveBinlogPaths]
         .into_iter()
         .filter(|method| options.only.is_empty() || options.only.contains(method))
-        .flat_map(|method| CLIENTS.map(|n_clients| closed(method, n_clients, options.seconds)))
+        .flat_map(|method| {
+            let clients = options.clients.iter();
+            clients.map(move |n_clients| closed(method, *n_clients, options.seconds))
+        })
         .collect()
+}
+
+async fn measure_paced(
+    options: &CoordinatorOptions,
+    cluster: &Cluster,
+    target: &Target,
+    beside: Option<(&Target, usize)>,
+    report: &mut CoordinatorReport,
+) -> Result<()> {
+    let disk = SyncedWrites::start(cluster.folder())?;
+    measure_calls(&[paced(options)], target, beside, report).await?;
+    report.disk_beside_paced = Some(disk.end()?);
+    Ok(())
 }
 
 async fn measure_calls(
     loads: &[Load],
     target: &Target,
-    beside: Option<&Target>,
+    beside: Option<(&Target, usize)>,
     report: &mut CoordinatorReport,
 ) -> Result<()> {
     for load in loads {
-        let n_rounds = if beside.is_some() && load.rate.is_none() { ROUNDS } else { 1 };
-        let (mut own, mut others) = (Vec::new(), Vec::new());
-        for _ in 0..n_rounds {
-            if let Some(beside) = beside {
-                let called = calls::run(beside, *load).await?;
-                report::progress(format!("empty: {}", called.summary()));
-                others.push(called);
+        let Some((empty, n_rounds)) = beside else {
+            report.calls.push(measure_call(target, *load, "").await?);
+            continue;
+        };
+        for nth in 0..n_rounds {
+            // Neither is always the first one.
+            let own_first = nth % 2 == 1;
+            if own_first {
+                report.calls.push(measure_call(target, *load, "").await?);
             }
-            let called = calls::run(target, *load).await?;
-            report::progress(called.summary());
-            own.push(called);
+            report.calls_beside.push(measure_call(empty, *load, "empty: ").await?);
+            if !own_first {
+                report.calls.push(measure_call(target, *load, "").await?);
+            }
         }
-        report.calls.extend(middle(own));
-        report.calls_beside.extend(middle(others));
     }
     Ok(())
 }
 
-/// The round whose rate is the median.
-fn middle(mut rounds: Vec<CallReport>) -> Option<CallReport> {
-    rounds.sort_by(|a, b| a.per_s.total_cmp(&b.per_s));
-    let nth = rounds.len() / 2;
-    rounds.into_iter().nth(nth)
+async fn measure_call(target: &Target, load: Load, of: &str) -> Result<CallReport> {
+    let called = calls::run(target, load).await?;
+    report::progress(format!("{of}{}", called.summary()));
+    Ok(called)
 }
 
 async fn measure_queries(

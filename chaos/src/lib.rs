@@ -12,6 +12,7 @@ pub mod client;
 pub mod cluster;
 pub mod coordinator;
 pub mod demo;
+pub mod disk;
 pub mod failover;
 pub mod history;
 pub mod load;

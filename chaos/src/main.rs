@@ -157,6 +157,13 @@ enum Command {
         /// Measured time of each case
         #[arg(long, default_value_t = 8)]
         seconds: u64,
+        /// How often each case is measured, in turn with the same one on three nodes without
+        /// segments; where there are segments
+        #[arg(long, default_value_t = 11)]
+        rounds: usize,
+        /// Clients of each case that is not paced
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
+        clients: Vec<usize>,
         /// Only these calls after the paced ones; all where none is named
         #[arg(long, value_enum, value_delimiter = ',')]
         only: Vec<Method>,
@@ -404,6 +411,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             data_nodes,
             channels,
             seconds,
+            rounds,
+            clients,
             only,
             failovers,
             json,
@@ -414,6 +423,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
                 n_data_nodes: data_nodes,
                 n_channels: channels,
                 seconds,
+                n_rounds: rounds,
+                clients,
                 only,
                 n_failovers: failovers,
             };

@@ -4,6 +4,5 @@
 //! harness is tried, and how an expected text is made (`UPDATE_EXPECT=1`).
 
 pub mod clients;
-pub mod disk;
 pub mod fixture;
 pub mod transcript;
