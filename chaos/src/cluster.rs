@@ -1,6 +1,7 @@
 //! A cluster of real server processes on this machine.
 
 pub mod command;
+pub mod disks;
 pub mod network;
 pub mod ports;
 pub mod process;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::client::Client;
+use disks::Disk;
 use network::{Network, Proxy};
 use ports::{Ports, Reservation};
 use process::Process;
@@ -58,6 +60,8 @@ pub struct ClusterOptions {
     pub extra_args: Vec<String>,
     /// Peers reach each other through proxies that can be cut.
     pub proxied: bool,
+    /// Each node has a disk of its own, which can be made to hang.
+    pub own_disks: bool,
     /// The folder under which a temporary one is made; the system's own where `None`.
     pub work_dir: Option<PathBuf>,
 }
@@ -66,7 +70,14 @@ impl ClusterOptions {
     /// Three nodes with no flags of their own.
     #[must_use]
     pub fn three(kind: ClusterKind) -> ClusterOptions {
-        ClusterOptions { kind, n_nodes: 3, extra_args: Vec::new(), proxied: false, work_dir: None }
+        ClusterOptions {
+            kind,
+            n_nodes: 3,
+            extra_args: Vec::new(),
+            proxied: false,
+            own_disks: false,
+            work_dir: None,
+        }
     }
 }
 
@@ -91,6 +102,8 @@ pub struct Cluster {
     pub initial_cluster: String,
     /// The proxies between the peers, where there are any.
     pub network: Option<Network>,
+    /// One of each node, where they have their own.
+    pub disks: Vec<Disk>,
     // After `nodes`, so that the processes are gone before their folder is.
     folder: Option<tempfile::TempDir>,
 }
@@ -139,10 +152,15 @@ impl Cluster {
             Network::start(&proxies.collect::<Vec<_>>())
         });
         let initial_cluster = initial_cluster(&options.kind, &names, &peers);
-        let mut nodes = Vec::new();
+        let (mut disks, mut nodes) = (Vec::new(), Vec::new());
         for ((name, reservation), peer) in names.iter().zip(reserved).zip(&peers) {
             let ports = reservation.ports;
-            let data_dir = folder.path().join(name);
+            let mut data_dir = folder.path().join(name);
+            if options.own_disks {
+                disks.push(Disk::mount(&data_dir)?);
+                // Beside what the file system keeps for itself.
+                data_dir.push("data");
+            }
             let mut args = node_args(&options.kind, name, ports, peer, &data_dir, &initial_cluster);
             args.extend(options.extra_args.iter().cloned());
             let log_path = folder.path().join(format!("{name}.log"));
@@ -157,7 +175,7 @@ impl Cluster {
         }
         let kind = options.kind.clone();
         let network = network.transpose()?;
-        Ok(Cluster { kind, nodes, initial_cluster, network, folder: Some(folder) })
+        Ok(Cluster { kind, nodes, initial_cluster, network, disks, folder: Some(folder) })
     }
 
     /// The folder of this cluster's data and logs.
@@ -315,6 +333,15 @@ impl Cluster {
         let tails =
             self.nodes.iter().map(|node| format!("{}:\n{}", node.name, tail(&node.process)));
         tails.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A process that waits for its disk cannot be killed.
+        for disk in &mut self.disks {
+            let _ = disk.thaw();
+        }
     }
 }
 

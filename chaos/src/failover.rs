@@ -36,6 +36,17 @@ pub enum Mode {
     IsolateFollower,
     /// `MoveLeader`.
     Transfer,
+    /// Its disk hangs, a file system of its own that is frozen; later it answers again, which must
+    /// disturb nobody. Needs root.
+    HangDisk,
+    /// The disk of a follower hangs; later it answers again, which must disturb nobody. Needs root.
+    HangFollowerDisk,
+}
+
+impl Mode {
+    fn hangs(self) -> bool {
+        matches!(self, Mode::HangDisk | Mode::HangFollowerDisk)
+    }
 }
 
 /// What to measure.
@@ -64,7 +75,8 @@ pub struct FailoverReport {
 /// disturbed the others.
 pub async fn run(options: &FailoverOptions) -> Result<FailoverReport> {
     let proxied = matches!(options.mode, Mode::Isolate | Mode::IsolateFollower);
-    let cluster = ClusterOptions { proxied, ..options.cluster.clone() };
+    let own_disks = options.mode.hangs();
+    let cluster = ClusterOptions { proxied, own_disks, ..options.cluster.clone() };
     let mut cluster = Cluster::start(&cluster).await?;
     let mut gaps_ms = Vec::new();
     let (mut n_acknowledged, mut n_failed, mut n_lost) = (0, 0, 0);
@@ -72,8 +84,12 @@ pub async fn run(options: &FailoverOptions) -> Result<FailoverReport> {
         tokio::time::sleep(CALM).await;
         let round = match options.mode {
             Mode::Kill => kill_leader(&mut cluster, number).await,
-            Mode::Stop | Mode::Isolate => silence_leader(&mut cluster, options.mode, number).await,
-            Mode::IsolateFollower => isolate_follower(&mut cluster, number).await,
+            Mode::Stop | Mode::Isolate | Mode::HangDisk => {
+                silence_leader(&mut cluster, options.mode, number).await
+            }
+            Mode::IsolateFollower | Mode::HangFollowerDisk => {
+                silence_follower(&mut cluster, options.mode, number).await
+            }
             Mode::Transfer => transfer(&mut cluster, number).await,
         }
         .with_context(|| format!("run {number}; {}", cluster.log_tails()))?;
@@ -125,6 +141,10 @@ pub async fn kill_leader(cluster: &mut Cluster, number: usize) -> Result<Round> 
 
 /// Makes a node fall silent; when.
 fn silence(cluster: &mut Cluster, mode: Mode, node: usize) -> Result<Instant> {
+    if mode.hangs() {
+        cluster.disks[node].freeze()?;
+        return Ok(Instant::now());
+    }
     match &cluster.network {
         Some(network) if mode != Mode::Stop => {
             network.cut_inbound(node);
@@ -136,6 +156,9 @@ fn silence(cluster: &mut Cluster, mode: Mode, node: usize) -> Result<Instant> {
 }
 
 fn wake(cluster: &mut Cluster, mode: Mode, node: usize) -> Result<()> {
+    if mode.hangs() {
+        return cluster.disks[node].thaw();
+    }
     match &cluster.network {
         Some(network) if mode != Mode::Stop => {
             network.heal();
@@ -160,15 +183,15 @@ async fn silence_leader(cluster: &mut Cluster, mode: Mode, number: usize) -> Res
 }
 
 /// The gap is the longest time without an acknowledgement from the others.
-async fn isolate_follower(cluster: &mut Cluster, number: usize) -> Result<Round> {
+async fn silence_follower(cluster: &mut Cluster, mode: Mode, number: usize) -> Result<Round> {
     let leader = cluster.wait_leader(PATIENCE).await?;
     let follower = (leader + 1 + number % (cluster.nodes.len() - 1)) % cluster.nodes.len();
     let term = term_of(&cluster.nodes[leader].client).await?;
     let mut writers = Writers::start(cluster, number);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let began = silence(cluster, Mode::IsolateFollower, follower)?;
+    let began = silence(cluster, mode, follower)?;
     tokio::time::sleep(Duration::from_secs(4)).await;
-    undisturbed_by_waking(cluster, Mode::IsolateFollower, follower, leader, &mut writers).await?;
+    undisturbed_by_waking(cluster, mode, follower, leader, &mut writers).await?;
     let term_after = term_of(&cluster.nodes[leader].client).await?;
     ensure!(term == term_after, "a lonely follower raised the term from {term} to {term_after}");
     let gap = writers.longest_silence_since(began);

@@ -52,7 +52,7 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Measure the gap when the leader is killed, frozen or hands over
+    /// Measure the gap when the leader is killed, frozen or hands over, or its disk hangs
     Failover {
         #[command(flatten)]
         target: Target,
@@ -297,11 +297,9 @@ impl Target {
 
     fn options(&self) -> Result<ClusterOptions> {
         Ok(ClusterOptions {
-            kind: self.kind()?,
-            n_nodes: 3,
             extra_args: self.node_args.clone(),
-            proxied: false,
             work_dir: self.work_dir.clone(),
+            ..ClusterOptions::three(self.kind()?)
         })
     }
 }
