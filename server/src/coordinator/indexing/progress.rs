@@ -59,9 +59,8 @@ struct Count {
     total_rows: i64,
     pending_rows: i64,
     finished_rows: i64,
-    /// Segments that are indexed, and those that are not.
-    indexed: BTreeSet<SegmentId>,
-    unindexed: BTreeSet<SegmentId>,
+    indexed_rows: i64,
+    unindexed: Vec<SegmentId>,
     n_none: usize,
     n_waiting: usize,
     n_failed: usize,
@@ -81,7 +80,7 @@ impl Count {
         let in_time = |ts| segment.last_expire_ts <= ts;
         let Some((_, build)) = views.indexes().of_index(id, index) else {
             self.pending_rows += segment.rows;
-            self.unindexed.insert(id);
+            self.unindexed.push(id);
             let counts = match since {
                 Since::Now => in_time(definition_ts(views, segment.collection, index)),
                 Since::Request { ts } => in_time(ts),
@@ -90,10 +89,10 @@ impl Count {
             return;
         };
         if build.state == IndexState::Finished {
-            self.indexed.insert(id);
+            self.indexed_rows += segment.rows;
         } else {
             self.pending_rows += segment.rows;
-            self.unindexed.insert(id);
+            self.unindexed.push(id);
         }
         let counts = match since {
             Since::Now => true,
@@ -117,20 +116,25 @@ impl Count {
     /// Rows of the indexed segments and, for those that are not indexed yet, of the indexed ones
     /// that they were compacted from: these are what is searched meanwhile.
     fn served_rows(&mut self, views: &Views, index: IndexId) -> i64 {
+        let mut rows = self.indexed_rows;
         let mut seen = BTreeSet::new();
-        while let Some(id) = self.unindexed.pop_first() {
+        while let Some(id) = self.unindexed.pop() {
             let parents = views.segments().get(id).map(|segment| &segment.parents[..]);
             for parent in parents.unwrap_or_default() {
-                let build = views.indexes().of_index(*parent, index);
-                if build.is_some_and(|(_, build)| build.state == IndexState::Finished) {
-                    self.indexed.insert(*parent);
-                } else if seen.insert(*parent) {
-                    self.unindexed.insert(*parent);
+                if !seen.insert(*parent) {
+                    continue;
                 }
+                let build = views.indexes().of_index(*parent, index);
+                if build.is_none_or(|(_, build)| build.state != IndexState::Finished) {
+                    self.unindexed.push(*parent);
+                    continue;
+                }
+                // One that is not compacted away is among the indexed ones already.
+                let gone = views.segments().get(*parent).filter(|it| !super::is_indexable(it));
+                rows += gone.map_or(0, |segment| segment.rows);
             }
         }
-        let rows = self.indexed.iter().filter_map(|id| views.segments().get(*id));
-        rows.map(|segment| segment.rows).sum()
+        rows
     }
 
     fn state(&self) -> IndexState {

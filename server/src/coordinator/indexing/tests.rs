@@ -230,17 +230,20 @@ fn what_a_result_was_compacted_from_is_searched_until_it_has_its_index() {
     shelf.segment(2, 1100, "Dropped");
     shelf.segment_from(3, 2090, "Dropped", &[1, 2], 0);
     shelf.segment(4, 1200, "Dropped");
-    shelf.segment_from(5, 3280, "Flushed", &[3, 4, 99], 0);
+    // This input is still there: it counts once.
+    shelf.segment(6, 500, "Flushed");
+    shelf.segment_from(5, 3280, "Flushed", &[3, 4, 6, 99], 0);
     shelf.build(20, 1, 10, "Finished");
     shelf.build(21, 2, 10, "Finished");
     shelf.build(22, 4, 10, "Finished");
     shelf.attempt(23, 5, 10, "InProgress", (1, 7));
+    shelf.build(24, 6, 10, "Finished");
     check(
         &shelf,
         expect![[r#"
-            Now: InProgress 0 of 3280, 3280 pending 
-            Request { ts: 1000 }: InProgress 3300 of 3280, 3280 pending 
-            Request { ts: 3000 }: InProgress 3300 of 3280, 3280 pending 
+            Now: InProgress 500 of 3780, 3280 pending 
+            Request { ts: 1000 }: InProgress 3800 of 3780, 3280 pending 
+            Request { ts: 3000 }: InProgress 3800 of 3780, 3280 pending 
         "#]],
     );
 }

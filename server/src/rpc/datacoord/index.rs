@@ -16,6 +16,8 @@ use crate::coordinator::indexing::{self, Progress, Since};
 use crate::coordinator::settings::CoordinatorSettings;
 use crate::coordinator::{Code, Failure, Lead, records};
 
+use super::info::off_thread;
+
 pub(super) async fn create_index(
     lead: &Arc<Lead>,
     request: index::CreateIndexRequest,
@@ -158,10 +160,11 @@ pub(super) async fn describe_index(
     request: index::DescribeIndexRequest,
 ) -> Result<index::DescribeIndexResponse, Failure> {
     let name = &request.index_name;
-    let since = |definition: &IndexDefinition| Since::Request {
-        ts: if request.timestamp == 0 { definition.create_ts } else { request.timestamp },
+    let asked_ts = request.timestamp;
+    let since = move |definition: &IndexDefinition| Since::Request {
+        ts: if asked_ts == 0 { definition.create_ts } else { asked_ts },
     };
-    let infos = describe(&lead.view().await?, request.collection_id, name, since);
+    let infos = describe(lead, request.collection_id, name, since).await?;
     let index_infos = found(infos, name)?;
     Ok(index::DescribeIndexResponse { index_infos, ..Default::default() })
 }
@@ -171,7 +174,7 @@ pub(super) async fn get_index_statistics(
     request: index::GetIndexStatisticsRequest,
 ) -> Result<index::GetIndexStatisticsResponse, Failure> {
     let name = &request.index_name;
-    let infos = describe(&lead.view().await?, request.collection_id, name, |_| Since::Now);
+    let infos = describe(lead, request.collection_id, name, |_| Since::Now).await?;
     let index_infos = found(infos, name)?;
     Ok(index::GetIndexStatisticsResponse { index_infos, ..Default::default() })
 }
@@ -181,7 +184,7 @@ pub(super) async fn get_index_state(
     request: index::GetIndexStateRequest,
 ) -> Result<index::GetIndexStateResponse, Failure> {
     let name = &request.index_name;
-    let infos = describe(&lead.view().await?, request.collection_id, name, since_definition);
+    let infos = describe(lead, request.collection_id, name, since_definition).await?;
     let info = only(infos, name)?;
     Ok(index::GetIndexStateResponse {
         state: info.state,
@@ -195,7 +198,7 @@ pub(super) async fn get_index_build_progress(
     request: index::GetIndexBuildProgressRequest,
 ) -> Result<index::GetIndexBuildProgressResponse, Failure> {
     let name = &request.index_name;
-    let infos = describe(&lead.view().await?, request.collection_id, name, since_definition);
+    let infos = describe(lead, request.collection_id, name, since_definition).await?;
     let info = only(infos, name)?;
     Ok(index::GetIndexBuildProgressResponse {
         indexed_rows: info.indexed_rows,
@@ -209,23 +212,24 @@ fn since_definition(definition: &IndexDefinition) -> Since {
     Since::Request { ts: definition.create_ts }
 }
 
-fn describe(
-    view: &View,
+async fn describe(
+    lead: &Arc<Lead>,
     collection: i64,
     name: &str,
-    since: impl Fn(&IndexDefinition) -> Since,
-) -> Vec<index::IndexInfo> {
-    view.read(|state| {
-        let views = state.views();
-        let found = named(views, collection, name);
-        found
-            .map(|(id, definition)| {
-                let of = CollectionId(collection);
-                let progress = indexing::progress(views, of, id, since(definition));
-                described(collection, id, definition, progress)
-            })
-            .collect()
-    })
+    since: impl Fn(&IndexDefinition) -> Since + Send + 'static,
+) -> Result<Vec<index::IndexInfo>, Failure> {
+    let view = lead.view().await?;
+    let name = name.to_owned();
+    let read = move |views: &Views| {
+        let described = named(views, collection, &name).map(|(id, definition)| {
+            let of = CollectionId(collection);
+            let progress = indexing::progress(views, of, id, since(definition));
+            described(collection, id, definition, progress)
+        });
+        described.collect()
+    };
+    // How many segments are counted is not known before.
+    off_thread(lead, usize::MAX, move |_| Ok(view.read(|state| read(state.views())))).await
 }
 
 fn described(

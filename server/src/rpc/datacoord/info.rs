@@ -96,7 +96,7 @@ fn is_healthy(state: SegmentState) -> bool {
 }
 
 /// Reads that take long leave the threads that serve calls.
-async fn off_thread<T: Send + 'static>(
+pub(super) async fn off_thread<T: Send + 'static>(
     lead: &Arc<Lead>,
     n_segments: usize,
     read: impl FnOnce(&Lead) -> Result<T, Failure> + Send + 'static,
