@@ -119,7 +119,7 @@ milvus-smoke:
 	$(call step,the real Milvus 2.3.5 with our DataCoord and the leader killed,5 minutes)
 	$(CARGO) test $(RELEASE) -p quorate-tests --test milvus -- --test-threads 1
 
-## make accept     every point that must be shown, at full size (about 2 hours); make accept-N for one
+## make accept     every point that must be shown, at full size (about 3 hours); make accept-N for one
 accept: build
 	tests/accept 1 2 3 4 5 6 7 4-1 4-2 4-3 4-4 4-5 4-6 4-8
 

@@ -20,7 +20,8 @@ A dead or wiped node comes back in two steps:
   2. quorate member replace n3 --with HOST:PEERPORT
 
 Growing from one node to three, one after the other:
-  1. on its machine: quorate serve --name n2 … --initial-cluster n1=10.0.0.1:2380,n2=10.0.0.2:2380
+  1. on its machine: quorate serve --name n2 … \
+       --initial-cluster n1=10.0.0.1:2380,n2=10.0.0.2:2380,n3=10.0.0.3:2380
      (it finds that the cluster exists without it, waits, and says so)
   2. quorate member add 10.0.0.2:2380
   3. quorate member promote n2")]

@@ -16,9 +16,10 @@ use keys::{Draft, KEYS, NOTED};
 pub(crate) use parse::parse;
 
 /// Top-level keys of milvus.yaml that our own configuration file may have as tables.
-pub(crate) const SECTIONS: [&str; 8] = [
+pub(crate) const SECTIONS: [&str; 9] = [
     "dataCoord",
     "indexCoord",
+    "dataNode",
     "rootCoord",
     "common",
     "msgChannel",

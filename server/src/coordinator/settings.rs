@@ -31,7 +31,7 @@ pub(crate) struct RemoteStorage {
     pub(crate) request_timeout: Duration,
 }
 
-/// Defaults are those of the shipped milvus.yaml, but where the contract names our own.
+/// Defaults are those of the shipped milvus.yaml, but for those that are ours.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CoordinatorSettings {
     /// Under which Milvus reaches this node's coordinator API, HOST:PORT.

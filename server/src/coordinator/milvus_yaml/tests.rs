@@ -131,3 +131,11 @@ fn a_value_that_cannot_be_is_named_with_its_line() {
         expect!["milvus.yaml:2: while parsing a flow sequence, expected ',' or ']'"],
     );
 }
+
+#[test]
+fn every_key_that_is_taken_may_stand_in_our_own_file() {
+    for key in KEYS {
+        let section = key.name.split('.').next().unwrap();
+        assert!(SECTIONS.contains(&section), "{} is of no section", key.name);
+    }
+}
