@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use statemachine::coordinator::channel::view::Assignment;
 use statemachine::view::{SegmentId, ServerId};
 use tokio::sync::Notify;
 
@@ -43,6 +44,7 @@ struct ToldFlush {
 struct ChannelFacts {
     tick_ts: u64,
     node: ServerId,
+    epoch: u64,
     at: Instant,
     /// Rows that arrived in this tenure.
     rows: i64,
@@ -61,6 +63,16 @@ pub(crate) struct Tick {
     /// All rows with a hybrid timestamp up to it are consumed.
     pub(crate) ts: u64,
     pub(crate) node: ServerId,
+    /// The assignment of the channel under which it was consumed.
+    pub(crate) epoch: u64,
+}
+
+impl Tick {
+    /// Whether it tells of what is consumed now. Who watches a channel anew, on the same node, too,
+    /// begins at its checkpoint: rows that an earlier tick took for consumed come once more.
+    pub(crate) fn is_of(&self, assignment: &Assignment) -> bool {
+        self.node == assignment.node && self.epoch == assignment.epoch
+    }
 }
 
 impl Default for Observed {
@@ -76,19 +88,27 @@ impl Default for Observed {
 
 impl Observed {
     /// A data node has consumed the channel up to a timestamp.
-    pub(crate) fn note_tick(&self, channel: &str, ts: u64, node: ServerId) {
+    pub(crate) fn note_tick(&self, channel: &str, tick: Tick) {
+        let Tick { ts, node, epoch } = tick;
         let mut facts = self.facts.lock();
         let now = Instant::now();
+        let of = facts.channels.get(channel).map(|known| (known.node, known.epoch));
+        if of.is_some_and(|of| of != (node, epoch)) {
+            // It does not know what was told before.
+            facts.flushes.remove(channel);
+        }
         match facts.channels.get_mut(channel) {
             Some(known) => {
-                // After a move the new owner starts behind the old one.
-                let is_same = known.node == node;
+                // After a move the new owner starts behind the old one, and so does the old one
+                // where it watches the channel anew.
+                let is_same = of == Some((node, epoch));
                 known.tick_ts = if is_same { known.tick_ts.max(ts) } else { ts };
                 known.node = node;
+                known.epoch = epoch;
                 known.at = now;
             }
             None => {
-                let fresh = ChannelFacts { tick_ts: ts, node, at: now, rows: 0 };
+                let fresh = ChannelFacts { tick_ts: ts, node, epoch, at: now, rows: 0 };
                 facts.channels.insert(channel.to_owned(), fresh);
             }
         }
@@ -122,7 +142,7 @@ impl Observed {
     pub(crate) fn tick(&self, channel: &str) -> Option<Tick> {
         let facts = self.facts.lock();
         let known = facts.channels.get(channel)?;
-        Some(Tick { ts: known.tick_ts, node: known.node })
+        Some(Tick { ts: known.tick_ts, node: known.node, epoch: known.epoch })
     }
 
     /// 0 before the first tick of this tenure.
@@ -205,7 +225,34 @@ impl Observed {
 
 #[cfg(test)]
 mod tests {
+    use statemachine::view::CollectionId;
+
     use super::*;
+
+    #[test]
+    fn who_watches_a_channel_anew_is_behind_again() {
+        let observed = Observed::default();
+        let tick = |ts, node, epoch| Tick { ts, node: ServerId(node), epoch };
+        let note = |ts, node, epoch| {
+            observed.note_tick("dml_0_1v0", tick(ts, node, epoch));
+            observed.tick_ts("dml_0_1v0")
+        };
+        assert_eq!(note(100, 5, 1), 100);
+        assert_eq!(note(90, 5, 1), 100, "reports overtake each other");
+        assert_eq!(note(80, 5, 2), 80, "the same node from the checkpoint on");
+        assert_eq!(note(70, 6, 3), 70);
+
+        let assignment = Assignment {
+            collection: CollectionId(1),
+            node: ServerId(5),
+            epoch: 2,
+            beginning: None,
+            revision: 1,
+        };
+        assert!(tick(80, 5, 2).is_of(&assignment));
+        assert!(!tick(100, 5, 1).is_of(&assignment), "of before it was watched anew");
+        assert!(!tick(70, 6, 2).is_of(&assignment));
+    }
 
     #[test]
     fn a_data_node_is_told_of_a_flush_once_unless_it_did_not_take_it() {

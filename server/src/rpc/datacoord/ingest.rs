@@ -6,14 +6,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::milvus::common::SegmentState;
-use proto::milvus::{common, data};
+use proto::milvus::{common, data, msg};
 use proto::quorate::segment_command::Kind;
 use proto::quorate::{ChannelCheckpoint, DropChannel, NoteRows, SaveCheckpoints, SegmentRef};
+use statemachine::Views;
+use statemachine::channel::ChannelState;
+use statemachine::coordinator::channel::view::Assignment;
 use statemachine::coordinator::segment::view::Segments;
-use statemachine::view::{CollectionId, PartitionId, SegmentId, ServerId};
+use statemachine::view::{CollectionId, PartitionId, SegmentId};
 
 use crate::coordinator::assign::{self, LotKey, Slice};
 use crate::coordinator::failure::{status_of, success};
+use crate::coordinator::observed::Tick;
 use crate::coordinator::{Code, Failure, Lead, deltas};
 
 /// Rows in one request for one channel; more is a mistake.
@@ -96,12 +100,13 @@ pub(super) async fn report_data_node_tt_msgs(
     let mut first_rows = Vec::new();
     let reports: Vec<_> = view.read(|state| {
         let views = state.views();
-        let owned = request.msgs.into_iter().filter(|msg| {
+        let owned = request.msgs.into_iter().filter_map(|msg| {
             let node = msg.base.as_ref().map_or(0, |base| base.source_id);
-            views.assignments().get(&msg.channel_name).is_some_and(|known| known.node.0 == node)
+            let known = views.assignments().get(&msg.channel_name)?;
+            (known.node.0 == node).then(|| (tick(views, known, &msg), msg))
         });
         owned
-            .inspect(|msg| {
+            .inspect(|(_, msg)| {
                 for stats in &msg.segments_stats {
                     first_rows.extend(without_rows(views.segments(), stats));
                 }
@@ -111,9 +116,10 @@ pub(super) async fn report_data_node_tt_msgs(
     if !first_rows.is_empty() {
         lead.propose_segment(Kind::NoteRows(NoteRows { segments: first_rows })).await?;
     }
-    for msg in reports {
-        let node = ServerId(msg.base.as_ref().map_or(0, |base| base.source_id));
-        lead.observed.note_tick(&msg.channel_name, msg.timestamp, node);
+    for (tick, msg) in reports {
+        if let Some(tick) = tick {
+            lead.observed.note_tick(&msg.channel_name, tick);
+        }
         for stats in &msg.segments_stats {
             let segment = SegmentId(stats.segment_id);
             lead.observed.note_rows(&msg.channel_name, segment, stats.num_rows);
@@ -121,6 +127,21 @@ pub(super) async fn report_data_node_tt_msgs(
     }
     lead.observed.ticked.notify_one();
     Ok(success())
+}
+
+/// How far the channel's owner has consumed it; `None` where it does not consume it yet: what comes then
+/// was sent before it let go of the channel.
+fn tick(views: &Views, assignment: &Assignment, msg: &msg::DataNodeTtMsg) -> Option<Tick> {
+    let key = views.channels().get(assignment.node, &msg.channel_name)?;
+    let is_consumed = match key.state {
+        ChannelState::WatchSuccess | ChannelState::ToRelease => true,
+        ChannelState::ToWatch
+        | ChannelState::WatchFailure
+        | ChannelState::ReleaseSuccess
+        | ChannelState::ReleaseFailure => false,
+    };
+    let tick = Tick { ts: msg.timestamp, node: assignment.node, epoch: assignment.epoch };
+    is_consumed.then_some(tick)
 }
 
 /// The segment, where the report is the first to say that it has rows.

@@ -8,9 +8,10 @@ use proto::quorate::DropSegments;
 use proto::quorate::segment_command::Kind;
 use statemachine::channel::ChannelState;
 use statemachine::coordinator::segment::view::Segment;
-use statemachine::view::{SegmentId, ServerId};
+use statemachine::view::SegmentId;
 
 use super::plan::Plan;
+use crate::coordinator::observed::Tick;
 use crate::coordinator::seal;
 use crate::coordinator::{Failure, Lead};
 use crate::tasks;
@@ -32,10 +33,10 @@ pub(super) async fn carry_out(lead: &Arc<Lead>, channel: &str, plan: Plan) -> Re
     }
     drop_all(lead, &plan.drop_empty, Dropped::Empty).await?;
     drop_all(lead, &plan.drop_imports, Dropped::Import).await?;
-    if let Some(node) = plan.node {
-        tell(lead, channel, node, plan.flush);
+    if let Some(tick) = plan.tick {
+        tell(lead, channel, tick, plan.flush);
         for probed in plan.probe {
-            tell(lead, channel, node, vec![probed]);
+            tell(lead, channel, tick, vec![probed]);
         }
     }
     Ok(())
@@ -73,13 +74,13 @@ async fn drop_all(
 
 /// Tells the channel's data node to write what it has of these segments. Nobody waits for it: the
 /// next tick tells it again.
-fn tell(lead: &Arc<Lead>, channel: &str, node: ServerId, segments: Vec<(SegmentId, Segment)>) {
+fn tell(lead: &Arc<Lead>, channel: &str, tick: Tick, segments: Vec<(SegmentId, Segment)>) {
     let segments: Vec<_> = segments
         .into_iter()
         .filter(|(id, _)| lead.observed.begin_flush(*id, FLUSH_PAUSE))
         .collect();
     let Some((_, first)) = segments.first() else { return };
-    let collection = first.collection;
+    let (collection, node) = (first.collection, tick.node);
     let (lead, channel) = (Arc::clone(lead), channel.to_owned());
     tasks::spawn("flush-segments", async move {
         let ids: Vec<i64> = segments.iter().map(|(id, _)| id.0).collect();
@@ -90,21 +91,21 @@ fn tell(lead: &Arc<Lead>, channel: &str, node: ServerId, segments: Vec<(SegmentI
         };
         let Err(error) = told else { return };
         if let ([probed], true) = (segments.as_slice(), error.is_segment_not_found()) {
-            disown(&lead, &channel, node, probed).await;
+            disown(&lead, &channel, tick, probed).await;
         }
         tracing::debug!(channel, node = node.0, ?ids, %error, "flush was not taken");
     });
 }
 
 /// The owner of the channel does not know the segment: it never got a row. Only what the owner says
-/// of a channel that it runs counts.
-async fn disown(lead: &Arc<Lead>, channel: &str, node: ServerId, segment: &(SegmentId, Segment)) {
+/// of a channel that it runs, and has run ever since that tick, counts.
+async fn disown(lead: &Arc<Lead>, channel: &str, tick: Tick, segment: &(SegmentId, Segment)) {
     let is_owner = lead.local().read(|state| {
         let views = state.views();
-        let is_assigned = views.assignments().get(channel).is_some_and(|known| known.node == node);
+        let is_assigned = views.assignments().get(channel).is_some_and(|known| tick.is_of(known));
         let is_watched = views
             .channels()
-            .get(node, channel)
+            .get(tick.node, channel)
             .is_some_and(|known| known.state == ChannelState::WatchSuccess);
         is_assigned && is_watched
     });

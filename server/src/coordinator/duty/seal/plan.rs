@@ -12,7 +12,7 @@ use statemachine::State;
 use statemachine::catalog::Lifecycle;
 use statemachine::coordinator::keys::LogKind;
 use statemachine::coordinator::segment::view::{Growth, Segment};
-use statemachine::view::{SegmentId, ServerId};
+use statemachine::view::SegmentId;
 
 use crate::coordinator::observed::Tick;
 use crate::coordinator::seal::SealReason;
@@ -31,7 +31,8 @@ pub(super) struct Plan {
     pub(super) flush: Vec<(SegmentId, Segment)>,
     /// It is unknown whether they have rows: their data node is asked, one by one.
     pub(super) probe: Vec<(SegmentId, Segment)>,
-    pub(super) node: Option<ServerId>,
+    /// Whom to tell.
+    pub(super) tick: Option<Tick>,
 }
 
 impl Plan {
@@ -92,7 +93,7 @@ pub(super) enum Due {
 
 pub(super) fn of_channel(lead: &Lead, channel: &str) -> Plan {
     let tick = lead.observed.tick(channel);
-    let (open, is_early): (Vec<_>, bool) = lead.local().read(|state| {
+    let (open, is_early, assignment): (Vec<_>, bool, _) = lead.local().read(|state| {
         let segments = state.views().segments();
         let open = segments
             .open_of_channel(channel)
@@ -108,9 +109,11 @@ pub(super) fn of_channel(lead: &Lead, channel: &str) -> Plan {
                 )
             })
             .collect();
-        (open, data_nodes::are_too_few(state.views(), lead.settings()))
+        let is_early = data_nodes::are_too_few(state.views(), lead.settings());
+        (open, is_early, state.views().assignments().get(channel).cloned())
     });
-    let mut plan = Plan { node: tick.map(|tick| tick.node), ..Plan::default() };
+    let tick = tick.filter(|tick| assignment.is_some_and(|assignment| tick.is_of(&assignment)));
+    let mut plan = Plan { tick, ..Plan::default() };
     let mut growing = Vec::new();
     for (id, segment, growth, n_stats_logs, is_partition_dropped, at_ms) in open {
         let window_age_ms = growth.map_or(0, |growth| at_ms.saturating_sub(growth.window_at_ms));

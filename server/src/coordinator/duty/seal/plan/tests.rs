@@ -1,5 +1,5 @@
 use expect_test::{Expect, expect};
-use statemachine::view::{CollectionId, PartitionId};
+use statemachine::view::{CollectionId, PartitionId, ServerId};
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn growth(has_rows: HasRows) -> Option<Growth> {
 }
 
 fn tick(seconds: u64) -> Option<Tick> {
-    Some(Tick { ts: at(seconds), node: ServerId(5) })
+    Some(Tick { ts: at(seconds), node: ServerId(5), epoch: 1 })
 }
 
 /// Settings of the shipped milvus.yaml; nothing is due.
