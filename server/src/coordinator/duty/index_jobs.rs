@@ -24,8 +24,8 @@ use crate::coordinator::{Failure, Lead};
 use calls::Verdict;
 use plan::{Attempt, Nodes, Plan};
 
-/// Unfinished builds looked at in a round, the oldest first.
-const LOOKED_AT_MAX: usize = 4096;
+/// Unfinished builds planned for in a round, the oldest first.
+const PLANNED_MAX: usize = 4096;
 /// Attempts begun in a round.
 const STARTED_MAX: usize = 64;
 /// Ended builds whose jobs a former leader may not have dropped: only the youngest can be.
@@ -71,21 +71,20 @@ impl Duty for IndexJobs {
     async fn round(&mut self, lead: &Arc<Lead>) -> Result<(), Failure> {
         let settings = lead.settings();
         let bound = settings.bound_index_node.as_ref().map(|(_, node)| ServerId(*node));
-        let (nodes, mut plan) = lead.local().read(|state| {
+        let now = Instant::now();
+        let (nodes, plan) = lead.local().read(|state| {
             let views = state.views();
             let nodes = Nodes::of(views, bound);
             if !self.has_looked_back {
                 self.ended = left_over(views, &nodes);
             }
-            let plan = Plan::make(views, &nodes, settings.index_min_rows, LOOKED_AT_MAX);
+            let is_resting = |build| self.resting.get(&build).is_some_and(|rest| rest.until > now);
+            let plan = Plan::make(views, &nodes, settings.index_min_rows, PLANNED_MAX, is_resting);
             (nodes, plan)
         });
         self.has_looked_back = true;
         self.nodes.retain(|node, _| nodes.is_there(*node));
         self.ended.retain(|node, _| nodes.is_there(*node));
-        let now = Instant::now();
-        plan.start
-            .retain(|attempt| self.resting.get(&attempt.id()).is_none_or(|rest| rest.until <= now));
 
         self.finish_what_needs_nothing(lead, &plan.finish).await;
         self.abandon(lead, &plan.abandon).await?;

@@ -43,6 +43,8 @@ pub(super) struct Nodes {
     ready: BTreeSet<ServerId>,
     /// They finish what they have.
     stopping: BTreeSet<ServerId>,
+    /// One that is ready builds indexes on disk.
+    has_disk: bool,
 }
 
 impl Nodes {
@@ -51,6 +53,8 @@ impl Nodes {
         let mut nodes = Nodes::default();
         if let Some(bound) = bound {
             nodes.ready.insert(bound);
+            // It tells itself what it can do.
+            nodes.has_disk = true;
             return nodes;
         }
         for (node, session) in views.sessions().nodes(Role::IndexNode) {
@@ -58,6 +62,7 @@ impl Nodes {
                 nodes.stopping.insert(node);
             } else {
                 nodes.ready.insert(node);
+                nodes.has_disk |= session.enable_disk;
             }
         }
         nodes
@@ -88,16 +93,35 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Over the `n` oldest builds that have not ended.
-    pub(super) fn make(views: &Views, nodes: &Nodes, min_rows: i64, n: usize) -> Plan {
+    /// Over the `n` oldest builds that have not ended, without those of which nothing can be done now:
+    /// were they counted, they could keep all others waiting.
+    pub(super) fn make(
+        views: &Views,
+        nodes: &Nodes,
+        min_rows: i64,
+        n: usize,
+        is_resting: impl Fn(BuildId) -> bool,
+    ) -> Plan {
         let mut plan = Plan::default();
-        for (id, build) in views.indexes().unfinished().take(n) {
-            plan.add(views, nodes, min_rows, id, build);
+        let mut n_planned = 0;
+        for (id, build) in views.indexes().unfinished() {
+            if n_planned == n {
+                break;
+            }
+            n_planned += usize::from(plan.add(views, nodes, min_rows, (id, build), &is_resting));
         }
         plan
     }
 
-    fn add(&mut self, views: &Views, nodes: &Nodes, min_rows: i64, id: BuildId, build: &Build) {
+    /// Returns false where nothing can be done now.
+    fn add(
+        &mut self,
+        views: &Views,
+        nodes: &Nodes,
+        min_rows: i64,
+        (id, build): (BuildId, &Build),
+        is_resting: impl Fn(BuildId) -> bool,
+    ) -> bool {
         let definition = views.indexes().definition(build.collection, build.index);
         let definition = definition.filter(|found| !found.is_deleted);
         let attempt = Attempt {
@@ -121,8 +145,10 @@ impl Plan {
             Some(one) if indexing::needs_no_files(one, build.rows, min_rows) => {
                 self.finish.push(attempt);
             }
+            Some(_) if is_resting(id) || (attempt.needs_disk && !nodes.has_disk) => return false,
             Some(_) => self.start.push(attempt),
         }
+        true
     }
 }
 

@@ -8,7 +8,35 @@ const STOPPING: &str = r#","Stopping":true"#;
 #[expect(clippy::needless_pass_by_value, reason = "as expect_test makes them")]
 fn check(shelf: &Shelf, bound: Option<ServerId>, expected: Expect) {
     let nodes = Nodes::of(&shelf.views, bound);
-    expected.assert_eq(&Plan::make(&shelf.views, &nodes, 1024, 100).to_string());
+    expected.assert_eq(&Plan::make(&shelf.views, &nodes, 1024, 100, |_| false).to_string());
+}
+
+#[test]
+fn builds_that_have_to_wait_keep_nobody_else_waiting() {
+    let mut shelf = Shelf::new();
+    shelf.session("indexnode", 7, "");
+    shelf.index(10, 101, &pairs("DISKANN"));
+    shelf.index(11, 102, &pairs("HNSW"));
+    for segment in 1..=3 {
+        shelf.segment(segment, 2000, "Flushed");
+        shelf.build(20 + segment, segment, 10, "Unissued");
+        shelf.build(30 + segment, segment, 11, "Unissued");
+    }
+    let plan = |shelf: &Shelf| {
+        let nodes = Nodes::of(&shelf.views, None);
+        Plan::make(&shelf.views, &nodes, 1024, 2, |build| build == BuildId(31)).to_string()
+    };
+    expect![[r#"
+        start 32 at version 0
+        start 33 at version 0
+    "#]]
+    .assert_eq(&plan(&shelf));
+    shelf.session("indexnode", 8, r#","EnableDisk":true"#);
+    expect![[r#"
+        start 21 at version 0
+        start 22 at version 0
+    "#]]
+    .assert_eq(&plan(&shelf));
 }
 
 #[test]
