@@ -19,6 +19,7 @@ use statemachine::{State, Views};
 use tokio::time::Instant;
 
 use crate::coordinator::settings::CoordinatorSettings;
+use crate::tasks;
 
 /// How long a node tries to confirm that it is up to date before it answers as it is.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
@@ -53,10 +54,17 @@ pub(crate) async fn answer(
     };
     let stale = confirmed.is_none();
     let view = confirmed.unwrap_or_else(|| node.local_view());
-    let mut sheet = look(&view, settings, request)?;
+    let (settings, request) = (Arc::clone(settings), request.clone());
+    // Among a million records that is no work for the threads that serve calls.
+    let looked = tasks::spawn_blocking(move || {
+        let sheet = look(&view, &settings, &request)?;
+        Ok((sheet, view.read(State::revision)))
+    });
+    let ended_early = |error| InspectError::Store(format!("the look ended early: {error}"));
+    let (mut sheet, revision) = looked.await.map_err(ended_early)??;
     sheet.stale = stale;
     sheet.node = node.name().to_owned();
-    sheet.revision = view.read(State::revision);
+    sheet.revision = revision;
     Ok(sheet)
 }
 
@@ -157,10 +165,17 @@ fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Unix milliseconds for people; `-` for none.
+/// 31 December 9999: later ones cannot be written as dates.
+const LAST_TIME_MS: u64 = 253_402_214_400_000;
+
+/// Unix milliseconds for people; `-` for none, and the number itself where it is no date: records are
+/// written by others, too.
 fn time(ms: u64) -> String {
     if ms == 0 {
         return "-".to_owned();
+    }
+    if ms > LAST_TIME_MS {
+        return ms.to_string();
     }
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
 }
@@ -207,5 +222,21 @@ pub(crate) fn subject(word: &str) -> Option<Subject> {
         "import" | "imports" => Some(Subject::Import),
         "gc" | "garbage" => Some(Subject::Garbage),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_are_no_dates_are_told_as_they_are() {
+        assert_eq!(time(0), "-");
+        assert_eq!(time(1_700_000_000_000), "2023-11-14T22:13:20Z");
+        // A record that took milliseconds for seconds.
+        assert_eq!(time(1_700_000_000_000_000), "1700000000000000");
+        assert_eq!(time(LAST_TIME_MS).len(), "9999-12-31T00:00:00Z".len());
+        assert_eq!(time(u64::MAX), u64::MAX.to_string());
+        assert!(!hybrid_time(u64::MAX).is_empty());
     }
 }

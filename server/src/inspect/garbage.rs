@@ -6,10 +6,7 @@ use proto::admin::Sheet;
 use statemachine::Views;
 use statemachine::view::{CollectionId, SegmentId};
 
-use super::{Filter, collection_name, sheet, time, unix_ms};
-
-/// 31 December 9999: later ones cannot be written.
-const LAST_TIME_MS: u64 = 253_402_214_400_000;
+use super::{Filter, LAST_TIME_MS, collection_name, sheet, time, unix_ms};
 
 #[derive(Default)]
 struct Heap {

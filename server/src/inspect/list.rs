@@ -277,7 +277,7 @@ fn imports(view: &View, filter: &Filter) -> Result<Sheet, InspectError> {
                 task.datanode_id.to_string(),
                 state.row_count.to_string(),
                 state.segments.len().to_string(),
-                time(u64::try_from(task.create_ts).unwrap_or(0) * 1000),
+                time(u64::try_from(task.create_ts).unwrap_or(0).saturating_mul(1000)),
                 task.files.join(", "),
             ]
         })
