@@ -19,6 +19,18 @@ pub(crate) fn usable(views: &Views) -> BTreeSet<ServerId> {
     nodes.filter(|(_, session)| is_usable(session)).map(|(id, _)| id).collect()
 }
 
+/// Those of them that are to get something new: not those that are being drained, unless all are.
+pub(crate) fn taking(views: &Views) -> BTreeSet<ServerId> {
+    not_drained(usable(views), views.assignments().draining())
+}
+
+fn not_drained(usable: BTreeSet<ServerId>, draining: &BTreeSet<ServerId>) -> BTreeSet<ServerId> {
+    if usable.is_subset(draining) {
+        return usable;
+    }
+    usable.difference(draining).copied().collect()
+}
+
 /// Whether there are fewer than the operator wants: then what can wait does.
 pub(crate) fn are_too_few(views: &Views, settings: &CoordinatorSettings) -> bool {
     usable(views).len() < settings.data_nodes_min
@@ -51,7 +63,19 @@ fn is_at_least(version: &str, least: [u32; 3]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{VERSION_MIN, is_at_least};
+    use std::collections::BTreeSet;
+
+    use statemachine::view::ServerId;
+
+    use super::{VERSION_MIN, is_at_least, not_drained};
+
+    #[test]
+    fn a_node_that_is_drained_gets_nothing_new_while_there_is_another() {
+        let nodes = |ids: &[i64]| ids.iter().map(|id| ServerId(*id)).collect::<BTreeSet<_>>();
+        assert_eq!(not_drained(nodes(&[1, 2, 3]), &nodes(&[2, 9])), nodes(&[1, 3]));
+        assert_eq!(not_drained(nodes(&[1, 2]), &nodes(&[1, 2])), nodes(&[1, 2]));
+        assert_eq!(not_drained(nodes(&[]), &nodes(&[2])), nodes(&[]));
+    }
 
     #[test]
     fn versions_count_as_numbers() {

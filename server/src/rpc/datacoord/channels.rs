@@ -46,8 +46,8 @@ pub(super) async fn watch_channels(
 fn targets(lead: &Lead, n_channels: usize) -> Vec<ServerId> {
     let mut nodes: Vec<(usize, ServerId)> = lead.local().read(|state| {
         let assignments = state.views().assignments();
-        let usable = data_nodes::usable(state.views());
-        usable.into_iter().map(|node| (assignments.n_of_node(node), node)).collect()
+        let taking = data_nodes::taking(state.views());
+        taking.into_iter().map(|node| (assignments.n_of_node(node), node)).collect()
     });
     if nodes.is_empty() {
         return vec![ServerId::NOBODY; n_channels];

@@ -21,7 +21,7 @@ pub(super) async fn import(
     request: data::ImportTaskRequest,
 ) -> Result<data::ImportTaskResponse, Failure> {
     let view = lead.view().await?;
-    let nodes = view.read(|state| data_nodes::usable(state.views()));
+    let nodes = view.read(|state| data_nodes::taking(state.views()));
     if nodes.is_empty() {
         return Err(Failure::refused(Code::NodeLack, "no live DataNode"));
     }

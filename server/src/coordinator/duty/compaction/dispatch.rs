@@ -68,7 +68,8 @@ fn is_queued(task: &CompactionTask) -> bool {
 /// The most urgent first, as many as nodes have slots.
 fn orders(views: &Views, settings: &CoordinatorSettings, held: &BTreeSet<String>) -> Vec<Order> {
     let plans = views.plans();
-    if plans.is_paused() || !settings.enable_compaction {
+    let is_paused = plans.is_paused() || !settings.enable_compaction;
+    if is_paused || data_nodes::are_too_few(views, settings) {
         return Vec::new();
     }
     let mut at_work: BTreeMap<ServerId, usize> = BTreeMap::new();
@@ -81,7 +82,7 @@ fn orders(views: &Views, settings: &CoordinatorSettings, held: &BTreeSet<String>
         }
     }
     queued.sort_by_key(|task| (-task.priority_milli, task.plan));
-    let usable = data_nodes::usable(views);
+    let taking = data_nodes::taking(views);
     let mut room = settings.compaction_parallel_max.saturating_sub(at_work.values().sum());
     let mut orders = Vec::new();
     for task in queued {
@@ -93,7 +94,7 @@ fn orders(views: &Views, settings: &CoordinatorSettings, held: &BTreeSet<String>
         }
         let Some((node, epoch)) = consumer(views, &task.channel) else { continue };
         let at_node = at_work.entry(node).or_default();
-        if !usable.contains(&node) || *at_node >= settings.compaction_per_worker_max {
+        if !taking.contains(&node) || *at_node >= settings.compaction_per_worker_max {
             continue;
         }
         *at_node += 1;
