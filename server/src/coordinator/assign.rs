@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use proto::quorate::segment_command::Kind;
 use proto::quorate::{NewSegment, OpenWindows, SegmentRef, Window};
+use statemachine::coordinator::Refusal;
 use statemachine::coordinator::segment::view::Segment;
 use statemachine::view::{CollectionId, PartitionId, SegmentId};
 
@@ -57,6 +58,10 @@ pub(crate) struct Assigner {
 }
 
 impl Assigner {
+    fn known(&self, key: &LotKey) -> Option<Arc<Lot>> {
+        self.lots.lock().get(key).map(Arc::clone)
+    }
+
     fn lot(&self, key: &LotKey) -> Arc<Lot> {
         let mut lots = self.lots.lock();
         match lots.get(key) {
@@ -109,7 +114,14 @@ pub(crate) async fn assign(
     key: &LotKey,
     rows: i64,
 ) -> Result<Vec<Slice>, Failure> {
-    let lot = lead.observed.assigner.lot(key);
+    let lot = match lead.observed.assigner.known(key) {
+        Some(lot) => lot,
+        None => {
+            // What does not exist leaves nothing behind.
+            check_exists(lead, key)?;
+            lead.observed.assigner.lot(key)
+        }
+    };
     let now_ts = lead.tso.estimate().await?;
     let assignment_ms = millis(lead.settings().assignment_expiration);
     if let Some(slice) = lot.hand_out(rows, now_ts, assignment_ms) {
@@ -184,10 +196,10 @@ async fn open_window(
         None => lot.opened(lead, segment, window_rows, expire_ts, is_new.then_some(rows_max)),
         Some(item) => {
             lot.forget(segment);
-            let refusal = statemachine::coordinator::Refusal::of_item(item);
+            let refusal = Refusal::of_item(item);
             match refusal {
                 // It was sealed, or dropped, meanwhile: the next attempt takes another.
-                Some(statemachine::coordinator::Refusal::SegmentState { .. }) if !is_new => {}
+                Some(Refusal::SegmentState { .. }) if !is_new => {}
                 Some(refusal) => return Err(refusal.into()),
                 None => return Err(Failure::Unavailable("an unknown refusal".to_owned())),
             }
@@ -235,9 +247,22 @@ pub(crate) async fn assign_import(lead: &Arc<Lead>, key: &LotKey) -> Result<Slic
         lead.propose_segment(Kind::OpenWindows(OpenWindows { windows: vec![window] })).await?;
     match opened.refused.first() {
         None => Ok(Slice { segment, rows: rows_max, expire_ts }),
-        Some(item) => Err(statemachine::coordinator::Refusal::of_item(item)
+        Some(item) => Err(Refusal::of_item(item)
             .map_or_else(|| Failure::Unavailable("an unknown refusal".to_owned()), Failure::from)),
     }
+}
+
+/// # Errors
+/// The collection is not known, or has no such channel.
+fn check_exists(lead: &Lead, key: &LotKey) -> Result<(), Failure> {
+    rows_max_of(lead, key)?;
+    let owner = lead.local().read(|state| {
+        state.views().assignments().get(&key.channel).map(|assignment| assignment.collection)
+    });
+    if owner == Some(key.collection) {
+        return Ok(());
+    }
+    Err(Refusal::UnknownChannel { channel: key.channel.clone() }.into())
 }
 
 /// Rows that a new segment of the collection holds, as its schema gives them.

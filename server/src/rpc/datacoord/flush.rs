@@ -1,6 +1,6 @@
 //! Flush, and whether it is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,10 +34,11 @@ pub(super) async fn flush(
     let candidates = candidates(&view, collection, &request.segment_i_ds, request.is_import);
     let reason = if request.is_import { SealReason::Import } else { SealReason::Flush };
     let sealed = seal::seal(lead, candidates, reason).await?;
+    let told: BTreeSet<i64> = sealed.iter().copied().collect();
     let flushed = lead.local().read(|state| {
         let segments = state.views().segments().of_collection(collection);
         segments
-            .filter(|(id, segment)| segment.is_flushed() && !sealed.contains(&id.0))
+            .filter(|(id, segment)| segment.is_flushed() && !told.contains(&id.0))
             .map(|(id, _)| id.0)
             .collect()
     });
