@@ -18,6 +18,7 @@ use crate::coordinator::records::{Outcomes, Records};
 use crate::state::draft::Stop;
 
 pub(crate) use moves::release;
+pub(crate) use watch_info::PendingSegments;
 
 pub(crate) fn apply(
     records: &mut Records<'_, '_>,

@@ -15,10 +15,10 @@ use crate::coordinator::keys::DataKey;
 use crate::coordinator::records::Records;
 use crate::coordinator::segment::{self, view::Segment};
 use crate::state::draft::Stop;
-use crate::view::Name;
+use crate::view::{Name, SegmentId};
 
 /// Segments that the chunk changed and the views do not know yet; gathered once a command.
-pub(super) struct PendingSegments {
+pub(crate) struct PendingSegments {
     /// By place; `None`: not there any more, or no record.
     changed: BTreeMap<Place, Option<Segment>>,
 }
@@ -31,7 +31,7 @@ fn place(of: SegmentRef) -> Place {
 }
 
 impl PendingSegments {
-    pub(super) fn of(records: &Records<'_, '_>) -> PendingSegments {
+    pub(crate) fn of(records: &Records<'_, '_>) -> PendingSegments {
         let mut changed = BTreeMap::new();
         for (key, value) in records.pending(&records.keys().all_segments()) {
             let Some(DataKey::Segment(of)) = records.keys().data_key(&key) else { continue };
@@ -47,18 +47,53 @@ impl PendingSegments {
 
     /// Segments of a channel in any state, by ascending id.
     fn of_channel(&self, records: &Records<'_, '_>, channel: &str) -> Vec<(SegmentRef, Segment)> {
-        let committed = records.committed().views().segments().of_channel(channel);
-        let mut found: BTreeMap<Place, &Segment> = committed
-            .map(|(id, segment)| (place(segment.reference(id)), segment))
-            .filter(|(place, _)| !self.changed.contains_key(place))
-            .collect();
-        let changed = self.changed.iter().filter_map(|(place, row)| Some((*place, row.as_ref()?)));
-        found.extend(changed.filter(|(_, segment)| &*segment.channel == channel));
+        let found: BTreeMap<Place, &Segment> = self.members(records, channel).collect();
         let with_ref = |(place, segment): (Place, &Segment)| {
             let (segment_id, collection, partition) = place;
             (SegmentRef { collection, partition, segment: segment_id }, segment.clone())
         };
         found.into_iter().map(with_ref).collect()
+    }
+
+    /// Whether a channel has a segment that is not dropped.
+    pub(crate) fn has_undropped(&self, records: &Records<'_, '_>, channel: &str) -> bool {
+        let is_undropped = |segment: &Segment| segment.state != SegmentState::Dropped;
+        self.members(records, channel).any(|((id, ..), segment)| {
+            is_undropped(segment) && self.last(records, channel, id).is_some_and(is_undropped)
+        })
+    }
+
+    /// Segments of a channel in any state: those of the views first, then those that changed.
+    fn members<'s>(
+        &'s self,
+        records: &'s Records<'_, '_>,
+        channel: &'s str,
+    ) -> impl Iterator<Item = (Place, &'s Segment)> {
+        let committed = records.committed().views().segments().of_channel(channel);
+        let committed = committed
+            .map(|(id, segment)| (place(segment.reference(id)), segment))
+            .filter(|(place, _)| !self.changed.contains_key(place));
+        let changed = self.changed.iter().filter_map(|(place, row)| Some((*place, row.as_ref()?)));
+        committed.chain(changed.filter(move |(_, segment)| &*segment.channel == channel))
+    }
+
+    /// The segment of an id. Of two, which only raw writes bring about, the one of the last place
+    /// counts, as in [`segment::of_channel`].
+    fn last<'s>(
+        &'s self,
+        records: &'s Records<'_, '_>,
+        channel: &str,
+        id: i64,
+    ) -> Option<&'s Segment> {
+        let committed = records.committed().views().segments().with_id(SegmentId(id));
+        let committed = committed
+            .filter_map(|(of, segment)| Some((place(of), segment?)))
+            .filter(|(place, _)| !self.changed.contains_key(place));
+        let all = (id, i64::MIN, i64::MIN)..=(id, i64::MAX, i64::MAX);
+        let changed = self.changed.range(all);
+        let changed = changed.filter_map(|(place, row)| Some((*place, row.as_ref()?)));
+        let same = committed.chain(changed).filter(|(_, segment)| &*segment.channel == channel);
+        same.max_by_key(|(place, _)| *place).map(|(_, segment)| segment)
     }
 }
 

@@ -13,7 +13,7 @@ use super::lifecycle::{Step, advance};
 use super::saved::check_owner;
 use super::{growth, merge_logs, record, settle};
 use crate::coordinator::Refusal;
-use crate::coordinator::channel;
+use crate::coordinator::channel::{self, PendingSegments};
 use crate::coordinator::keys::{DataKey, LogKind};
 use crate::coordinator::records::{Outcomes, Records};
 use crate::state::draft::Stop;
@@ -114,9 +114,7 @@ pub(super) fn remove(
     }
     channels.sort();
     channels.dedup();
-    for channel in channels {
-        forget_checkpoint(records, &channel)?;
-    }
+    forget_checkpoints(records, channels)?;
     Ok(outcomes)
 }
 
@@ -136,15 +134,23 @@ fn remove_one(records: &mut Records<'_, '_>, of: SegmentRef) -> Result<String, S
     Ok(info.insert_channel)
 }
 
-/// Of a channel that has ended and whose last segment went.
-fn forget_checkpoint(records: &mut Records<'_, '_>, channel: &str) -> Result<(), Stop> {
-    let mark = records.value(&records.keys().removal(channel))?;
-    let is_alive = mark.is_some_and(|mark| mark == b"non-removed"[..]);
-    let has_segments = of_channel(records, channel)?
-        .values()
-        .any(|(_, info)| super::state_of(info) != SegmentState::Dropped);
-    if !is_alive && !has_segments {
-        records.delete(records.keys().checkpoint(channel));
+/// Of channels that have ended and whose last segment went. Looked up in memory: a channel may have a
+/// hundred thousand segments, and a batch of removals names many channels.
+fn forget_checkpoints(records: &mut Records<'_, '_>, channels: Vec<String>) -> Result<(), Stop> {
+    let mut ended = Vec::new();
+    for channel in channels {
+        let mark = records.value(&records.keys().removal(&channel))?;
+        if mark.is_none_or(|mark| mark != b"non-removed"[..]) {
+            ended.push(channel);
+        }
+    }
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let pending = PendingSegments::of(records);
+    ended.retain(|channel| !pending.has_undropped(records, channel));
+    for channel in ended {
+        records.delete(records.keys().checkpoint(&channel));
     }
     Ok(())
 }

@@ -389,6 +389,106 @@ fn a_command_sees_what_an_earlier_one_of_its_chunk_did() {
     assert_eq!(segments.of_collection(CollectionId(1)).count(), 2);
 }
 
+/// Segment 10 is dropped, 11 flushed, and the channel has a checkpoint and a mark.
+fn with_one_dropped(mark: &[u8]) -> Machine {
+    let mut machine = machine();
+    for id in [10, 11] {
+        run(&mut machine, open(id, 100, 50, true));
+        run(&mut machine, Kind::SaveBinlogs(save(id, &[1], 3, 40, true)));
+    }
+    let dropped = SaveBinlogs { dropped: true, ..save(10, &[], 0, 41, true) };
+    run(&mut machine, Kind::SaveBinlogs(dropped));
+    let checkpoint =
+        ChannelCheckpoint { channel: CHANNEL.to_owned(), position: Some(position(40)) };
+    run(&mut machine, Kind::SaveCheckpoints(SaveCheckpoints { checkpoints: vec![checkpoint] }));
+    put(&mut machine, &format!("by-dev/meta/datacoord-meta/channel-removal/{CHANNEL}"), mark);
+    machine
+}
+
+fn remove(segment: i64) -> Kind {
+    Kind::Remove(RemoveSegments { segments: vec![of(segment)] })
+}
+
+#[test]
+fn removal_reads_no_segment_but_those_it_removes() {
+    for mark in [&b"non-removed"[..], b"removed"] {
+        let mut machine = with_one_dropped(mark);
+        let key = "by-dev/meta/datacoord-meta/s/1/2/11";
+        let meta = machine.state.key_meta(key.as_bytes()).expect("it is there");
+        let row = crate::table::event::encode_key(meta.event_id());
+        machine.store.rows_mut(crate::store::Table::Event).remove(&row[..]).expect("its row");
+        let area = Area::Segment(quorate::SegmentCommand { kind: Some(remove(10)) });
+        let command = quorate::CoordinatorCommand { area: Some(area) };
+        machine.run(Command::Coordinator(command)).expect("nothing needs the row of another");
+        let views = machine.state.views();
+        assert!(views.segments().get(SegmentId(10)).is_none());
+        assert!(views.assignments().checkpoint(CHANNEL).is_some(), "11 still has it");
+    }
+}
+
+#[test]
+fn the_checkpoint_of_an_ended_channel_goes_with_its_last_segment() {
+    let command = |kind| {
+        let area = Area::Segment(quorate::SegmentCommand { kind: Some(kind) });
+        Command::Coordinator(quorate::CoordinatorCommand { area: Some(area) })
+    };
+    let dropped = Kind::SaveBinlogs(SaveBinlogs { dropped: true, ..save(11, &[], 0, 42, true) });
+    let mut told = String::new();
+    for mark in ["non-removed", "removed"] {
+        for (steps, name) in [
+            (vec![remove(10)], "11 is alive"),
+            (vec![dropped.clone(), remove(10)], "11 is dropped"),
+            (vec![dropped.clone(), remove(11), remove(10)], "all are removed"),
+        ] {
+            // How the log is cut into chunks must not matter.
+            let mut apart = with_one_dropped(mark.as_bytes());
+            let mut together = with_one_dropped(mark.as_bytes());
+            for step in &steps {
+                run(&mut apart, step.clone());
+            }
+            let entry = together.entry(steps.into_iter().map(command).collect());
+            together.apply(&[entry]).expect("the commands apply");
+            let [apart, together] = [apart, together].map(|machine| {
+                machine.check();
+                machine.state.views().assignments().checkpoint(CHANNEL).is_some()
+            });
+            assert_eq!(apart, together, "{mark}, {name}");
+            told += &format!("{mark}, {name}: {}\n", if apart { "kept" } else { "gone" });
+        }
+    }
+    // Two records of one id, which only raw writes bring about: the last place counts.
+    for (places, name) in [([4, 6], "last dropped"), ([6, 4], "last flushed")] {
+        let mut machine = with_one_dropped(b"removed");
+        run(&mut machine, dropped.clone());
+        for (partition, state) in [8, 9].into_iter().zip(places) {
+            let info = SegmentInfo {
+                id: 12,
+                collection_id: 1,
+                partition_id: partition,
+                insert_channel: CHANNEL.to_owned(),
+                state,
+                ..Default::default()
+            };
+            let key = format!("by-dev/meta/datacoord-meta/s/1/{partition}/12");
+            put(&mut machine, &key, &info.encode_to_vec());
+        }
+        run(&mut machine, remove(10));
+        let is_kept = machine.state.views().assignments().checkpoint(CHANNEL).is_some();
+        told += &format!("twins, {name}: {}\n", if is_kept { "kept" } else { "gone" });
+    }
+    expect![[r#"
+        non-removed, 11 is alive: kept
+        non-removed, 11 is dropped: kept
+        non-removed, all are removed: kept
+        removed, 11 is alive: kept
+        removed, 11 is dropped: gone
+        removed, all are removed: gone
+        twins, last dropped: gone
+        twins, last flushed: kept
+    "#]]
+    .assert_eq(&told);
+}
+
 #[test]
 fn nothing_but_commands_writes_owned_keys() {
     let mut machine = machine();

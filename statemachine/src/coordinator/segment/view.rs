@@ -213,6 +213,18 @@ impl Segments {
         self.rows.range(first_of(id)..=last_of(id)).next().is_some()
     }
 
+    /// All records of an id, `None` where one does not decode: more than one if somebody wrote raw.
+    pub(crate) fn with_id(
+        &self,
+        id: SegmentId,
+    ) -> impl Iterator<Item = (SegmentRef, Option<&Segment>)> {
+        self.rows.range(first_of(id)..=last_of(id)).map(|((id, collection, partition), row)| {
+            let (segment, collection, partition) = (id.0, collection.0, partition.0);
+            let of = SegmentRef { collection, partition, segment };
+            (of, row.decoded().map(|segment| &**segment))
+        })
+    }
+
     /// A segment that is neither missing nor dropped.
     pub fn healthy(&self, id: SegmentId) -> Option<&Segment> {
         self.get(id).filter(|segment| segment.is_healthy())
