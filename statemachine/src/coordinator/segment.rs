@@ -16,8 +16,10 @@ use proto::quorate::segment_command::Kind;
 use proto::quorate::{self, Growth, SegmentRef};
 
 use crate::coordinator::Refusal;
+use crate::coordinator::keys::DataKey;
 use crate::coordinator::records::{Outcomes, Records};
 use crate::state::draft::Stop;
+use crate::view::SegmentId;
 
 pub(crate) use lifecycle::{Step, advance};
 pub(crate) use logs::merge_logs;
@@ -58,6 +60,18 @@ pub(crate) fn record(records: &Records<'_, '_>, of: SegmentRef) -> Result<Segmen
         return Err(Refusal::Undecodable { key, reason }.into());
     }
     Ok(info)
+}
+
+/// Whether anything is on record under an id, in whatever collection and partition.
+pub(crate) fn is_known(records: &Records<'_, '_>, segment: i64) -> bool {
+    let mut committed = records.committed().views().segments().with_id(SegmentId(segment));
+    let pending = records.pending(&records.keys().all_segments());
+    let is_put = |(key, value): (Bytes, Option<Bytes>)| match records.keys().data_key(&key) {
+        Some(DataKey::Segment(of)) => value.is_some() && of.segment == segment,
+        Some(DataKey::Log { .. } | DataKey::Checkpoint(_) | DataKey::Removal(_)) | None => false,
+    };
+    committed.any(|(of, _)| records.exists(&records.keys().segment(of)))
+        || pending.into_iter().any(is_put)
 }
 
 pub(crate) fn state_of(info: &SegmentInfo) -> SegmentState {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proto::milvus::common::SegmentState;
 use proto::milvus::data::{Binlog, CompactionResult, FieldBinlog, SegmentInfo};
 use proto::milvus::msg::MsgPosition;
-use proto::quorate::{CompactionState, CompactionTask, CompleteCompaction};
+use proto::quorate::{CompactionState, CompactionTask, CompleteCompaction, SegmentRef};
 
 use super::{check_consumer, delta_logs, input_of, put, refuse_state, task, view};
 use crate::coordinator::Refusal;
@@ -43,6 +43,7 @@ pub(super) fn complete(
     check_result(records, &task, &result)?;
     check_consumer(records, &task.channel, task.node, task.epoch)?;
     let inputs = inputs(records, &task)?;
+    check_rows(records, &task, &inputs, &result)?;
     let copied = copied(records, &task, &copied_deltalogs)?;
 
     let is_dropped = inputs.iter().all(is_dropped);
@@ -78,11 +79,6 @@ fn check_result(
     result: &CompactionResult,
 ) -> Result<(), Stop> {
     let segment = result.segment_id;
-    let invalid = |field: &str, value: String, reason: &str| Refusal::Invalid {
-        field: field.to_owned(),
-        value,
-        reason: reason.to_owned(),
-    };
     if result.plan_id != task.plan {
         let reason = "the result is of another plan";
         return Err(invalid("planID", result.plan_id.to_string(), reason).into());
@@ -94,7 +90,7 @@ fn check_result(
         let channel = result.channel.clone();
         return Err(Refusal::OtherChannel { segment, channel }.into());
     }
-    if records.exists(&records.keys().segment(input_of(task, segment))) {
+    if segment::is_known(records, segment) {
         return Err(Refusal::SegmentExists { segment }.into());
     }
     let logs = [&result.insert_logs, &result.field2_statslog_paths, &result.deltalogs];
@@ -103,7 +99,66 @@ fn check_result(
         let reason = "logs are named by ids in the log";
         return Err(invalid("log", log.log_path.clone(), reason).into());
     }
+    let has_insert_logs = result.insert_logs.iter().any(|field| !field.binlogs.is_empty());
+    if result.num_of_rows > 0 && !has_insert_logs {
+        let reason = "it has no insert logs";
+        return Err(invalid("numOfRows", result.num_of_rows.to_string(), reason).into());
+    }
     Ok(())
+}
+
+fn invalid(field: &str, value: String, reason: &str) -> Refusal {
+    Refusal::Invalid { field: field.to_owned(), value, reason: reason.to_owned() }
+}
+
+/// A compaction makes no rows.
+fn check_rows(
+    records: &Records<'_, '_>,
+    task: &CompactionTask,
+    inputs: &[SegmentInfo],
+    result: &CompactionResult,
+) -> Result<(), Stop> {
+    let made = result.num_of_rows.max(rows(&result.insert_logs));
+    // Logs are read only where the records do not settle it.
+    let recorded = inputs.iter().map(|input| input.num_of_rows.max(0));
+    if made <= recorded.fold(0, i64::saturating_add) {
+        return Ok(());
+    }
+    let mut taken: i64 = 0;
+    for input in inputs {
+        let Some(rows) = rows_at_most(records, input_of(task, input.id), input)? else {
+            return Ok(());
+        };
+        taken = taken.saturating_add(rows);
+    }
+    if made > taken {
+        let reason = format!("its inputs have {taken} rows");
+        return Err(invalid("numOfRows", made.to_string(), &reason).into());
+    }
+    Ok(())
+}
+
+/// Rows of an input, the larger of its record and its logs. `None` where a log does not say how many
+/// it has: then the record may fall short, too.
+fn rows_at_most(
+    records: &Records<'_, '_>,
+    of: SegmentRef,
+    info: &SegmentInfo,
+) -> Result<Option<i64>, Stop> {
+    let logs = records.scan::<FieldBinlog>(&records.keys().logs(LogKind::Insert, of))?;
+    let mut most = info.num_of_rows.max(0);
+    // A record of long ago has its logs in itself.
+    for field in logs.iter().map(|(_key, field)| field).chain(&info.binlogs) {
+        if field.binlogs.iter().any(|log| log.entries_num <= 0) {
+            return Ok(None);
+        }
+        most = most.max(sum(&field.binlogs));
+    }
+    Ok(Some(most))
+}
+
+fn sum(logs: &[Binlog]) -> i64 {
+    logs.iter().fold(0, |rows, log| rows.saturating_add(log.entries_num))
 }
 
 /// All inputs live; or all are dropped, because their partition is, and so is the result then. With
@@ -194,7 +249,7 @@ fn put_result(
 fn rows(insert_logs: &[FieldBinlog]) -> i64 {
     let lowest = insert_logs.iter().map(|logs| logs.field_id).min();
     let of_lowest = insert_logs.iter().filter(|logs| Some(logs.field_id) == lowest);
-    of_lowest.flat_map(|logs| &logs.binlogs).map(|log| log.entries_num).sum()
+    of_lowest.fold(0, |rows, logs| rows.saturating_add(sum(&logs.binlogs)))
 }
 
 fn earliest<'a>(positions: impl Iterator<Item = &'a MsgPosition>) -> Option<MsgPosition> {

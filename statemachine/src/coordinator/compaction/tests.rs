@@ -2,21 +2,22 @@ mod stage;
 
 use expect_test::expect;
 use proto::milvus::common::{KeyValuePair, SegmentState};
-use proto::milvus::data::ChannelWatchState;
+use proto::milvus::data::{ChannelWatchState, CompactionResult, SegmentInfo};
 use proto::quorate;
 use proto::quorate::command::Kind as Command;
 use proto::quorate::compaction_command::Kind;
 use proto::quorate::coordinator_command::Area;
 use proto::quorate::{
     AlterCollection, CompactionState, CompleteCompaction, ControlCompaction, ForgetCompactions,
-    PlanCompactions, SaveBinlogs, segment_command,
+    NewSegment, OpenWindows, PlanCompactions, RemoveSegments, SaveBinlogs, SegmentRef, Window,
+    segment_command,
 };
 
 use crate::coordinator::keys::LogKind;
 use crate::view::CollectionId;
 use stage::{
-    CHANNEL, Stage, compaction, complete, end, field_logs, overdue, plan, result, segment, send,
-    task, tell,
+    CHANNEL, KEYS, Stage, compaction, complete, end, field_logs, overdue, plan, result, segment,
+    send, task, tell,
 };
 
 #[test]
@@ -230,6 +231,101 @@ fn a_result_that_is_none_is_refused() {
         refused: compaction plan 2 is not known
     "#]]
     .assert_eq(&told);
+}
+
+#[test]
+fn a_result_names_logs_for_its_rows() {
+    let mut stage = Stage::sent();
+    let mut told = String::new();
+    for insert_logs in [vec![], vec![field_logs(100, &[])], vec![field_logs(100, &[200])]] {
+        let result = CompactionResult { insert_logs, ..result(1, 20, 10) };
+        let complete = CompleteCompaction { plan: 1, result: Some(result), ..Default::default() };
+        told += &format!("{}\n", stage.told(Kind::Complete(complete)));
+    }
+    expect![[r#"
+        refused: numOfRows cannot be 10: it has no insert logs
+        refused: numOfRows cannot be 10: it has no insert logs
+        changed 1
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_result_has_no_more_rows_than_its_inputs() {
+    let mut stage = Stage::sent();
+    let mut told = format!("{}\n", stage.told(complete(1, 20, 21, &[])));
+    // As its logs count them, whatever the number beside them.
+    let logs = result(1, 20, 21).insert_logs;
+    let result = CompactionResult { insert_logs: logs, ..result(1, 20, 20) };
+    let lie = CompleteCompaction { plan: 1, result: Some(result), ..Default::default() };
+    told += &format!("{}\n", stage.told(Kind::Complete(lie)));
+    expect![[r#"
+        refused: numOfRows cannot be 21: its inputs have 20 rows
+        refused: numOfRows cannot be 21: its inputs have 20 rows
+    "#]]
+    .assert_eq(&told);
+    assert_eq!(stage.told(complete(1, 20, 20, &[])), "changed 1");
+
+    // A record may fall short of its logs.
+    let mut stage = Stage::sent();
+    stage.put_logs(LogKind::Insert, 11, 100, &[110, 111]);
+    expect!["refused: numOfRows cannot be 31: its inputs have 30 rows"]
+        .assert_eq(&stage.told(complete(1, 20, 31, &[])));
+    assert_eq!(stage.told(complete(1, 20, 30, &[])), "changed 1");
+
+    // And of a log that does not say how many rows it has, nobody knows.
+    let mut stage = Stage::sent();
+    let mut silent = field_logs(100, &[110]);
+    silent.binlogs[0].entries_num = 0;
+    stage.put(KEYS.log(LogKind::Insert, segment(11), 100), &silent);
+    assert_eq!(stage.told(complete(1, 20, 1000, &[])), "changed 1");
+}
+
+#[test]
+fn a_result_is_no_segment_that_is_known_anywhere() {
+    let mut stage = Stage::sent();
+    let elsewhere = SegmentRef { partition: 3, ..segment(20) };
+    let put = |stage: &mut Stage, of: SegmentRef| {
+        let info = SegmentInfo {
+            id: of.segment,
+            collection_id: of.collection,
+            partition_id: of.partition,
+            state: SegmentState::Dropped.into(),
+            ..Default::default()
+        };
+        stage.put(KEYS.segment(of), &info);
+    };
+    put(&mut stage, elsewhere);
+    expect!["refused: segment 20 exists"].assert_eq(&stage.told(complete(1, 20, 18, &[])));
+
+    // Commands of one chunk: the views know neither of the removal of 20 nor of segment 21.
+    let area = |kind| Area::Segment(quorate::SegmentCommand { kind: Some(kind) });
+    let command = |kind| {
+        let area = Some(area(kind));
+        Command::Coordinator(quorate::CoordinatorCommand { area })
+    };
+    let remove = RemoveSegments { segments: vec![elsewhere] };
+    let create = NewSegment { channel: CHANNEL.to_owned(), rows_max: 9, importing: false };
+    let elsewhere = Some(SegmentRef { partition: 3, ..segment(21) });
+    let window = Window { segment: elsewhere, create: Some(create), ..Default::default() };
+    let windows = OpenWindows { windows: vec![window] };
+    let entry = stage.machine.entry(vec![
+        command(segment_command::Kind::OpenWindows(windows)),
+        compaction(complete(1, 21, 18, &[])),
+        command(segment_command::Kind::Remove(remove)),
+        compaction(complete(1, 20, 18, &[])),
+    ]);
+    let applied = stage.machine.apply(&[entry]).expect("commands of this binary apply");
+    let told: String =
+        applied.outcomes.iter().map(|(_, outcome)| format!("{}\n", tell(outcome))).collect();
+    expect![[r#"
+        changed 21
+        refused: segment 21 exists
+        changed 20
+        changed 1
+    "#]]
+    .assert_eq(&told);
+    stage.machine.check();
 }
 
 #[test]
