@@ -217,6 +217,35 @@ fn a_segment_lives_from_its_window_to_its_removal() {
 }
 
 #[test]
+fn a_segment_is_made_on_a_channel_of_its_collection_only() {
+    let mut machine = machine();
+    let open = |collection, segment| {
+        let create = NewSegment { channel: CHANNEL.to_owned(), rows_max: 1000, importing: false };
+        let of = SegmentRef { collection, ..of(segment) };
+        let window = Window { segment: Some(of), create: Some(create), ..Window::default() };
+        Kind::OpenWindows(OpenWindows { windows: vec![window] })
+    };
+    let mut told = String::new();
+    for (collection, segment) in [(2, 10), (0, 11), (1, 12)] {
+        told += &format!("{}\n", run(&mut machine, open(collection, segment)));
+    }
+    // A stock coordinator's key need not name the collection; what is no record names none.
+    let adopted = quorate::ChannelRecord { node: NODE, epoch: 1, ..Default::default() };
+    for (record, segment) in [(adopted.encode_to_vec(), 13), (b"x".to_vec(), 14)] {
+        put(&mut machine, &format!("by-dev/quorate/channel/{CHANNEL}"), &record);
+        told += &format!("{}\n", run(&mut machine, open(2, segment)));
+    }
+    expect![[r#"
+        changed []  refused 10: channel dml_0_1v0 is not known
+        changed []  refused 11: channel dml_0_1v0 is not known
+        changed [12] 
+        changed [13] 
+        changed [14] 
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
 fn an_empty_segment_goes_only_when_nobody_may_have_written_into_it() {
     let mut machine = machine();
     story(

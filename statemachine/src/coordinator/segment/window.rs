@@ -3,7 +3,8 @@
 use proto::milvus::common::SegmentState;
 use proto::milvus::data::SegmentInfo;
 use proto::quorate::{
-    AdoptSegments, Growth, HasRows, NewSegment, OpenWindows, Seal, SealSegments, SegmentRef, Window,
+    AdoptSegments, ChannelRecord, Growth, HasRows, NewSegment, OpenWindows, Seal, SealSegments,
+    SegmentRef, Window,
 };
 
 use super::lifecycle::{Step, advance};
@@ -39,7 +40,7 @@ fn create(
     let is_removed = records
         .value(&records.keys().removal(&new.channel))?
         .is_some_and(|mark| mark == b"removed"[..]);
-    if is_removed || !records.exists(&records.keys().channel(&new.channel)) {
+    if is_removed || !is_of(records, &new.channel, of.collection)? {
         return Err(Refusal::UnknownChannel { channel: new.channel.clone() }.into());
     }
     let state = if new.importing { SegmentState::Importing } else { SegmentState::Growing };
@@ -57,6 +58,15 @@ fn create(
     let growth = Growth { has_rows: HasRows::No.into(), ..Growth::default() };
     put_window(records, of.segment, growth, window);
     Ok(())
+}
+
+/// Whether a channel is on record, and not as another collection's.
+fn is_of(records: &Records<'_, '_>, channel: &str, collection: i64) -> Result<bool, Stop> {
+    let key = records.keys().channel(channel);
+    // One that a stock coordinator left may name no collection; a raw write, nothing at all.
+    let record = records.get_if_record::<ChannelRecord>(&key)?;
+    let known = record.map(|record| record.collection).filter(|known| *known != 0);
+    Ok(records.exists(&key) && known.is_none_or(|known| known == collection))
 }
 
 fn renew(records: &mut Records<'_, '_>, of: SegmentRef, window: &Window) -> Result<(), Stop> {
