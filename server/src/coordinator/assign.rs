@@ -259,10 +259,15 @@ fn check_exists(lead: &Lead, key: &LotKey) -> Result<(), Failure> {
     let owner = lead.local().read(|state| {
         state.views().assignments().get(&key.channel).map(|assignment| assignment.collection)
     });
-    if owner == Some(key.collection) {
+    if is_channel_of(owner, key.collection) {
         return Ok(());
     }
     Err(Refusal::UnknownChannel { channel: key.channel.clone() }.into())
+}
+
+/// As apply decides it: a channel that a stock coordinator left may name no collection.
+fn is_channel_of(owner: Option<CollectionId>, collection: CollectionId) -> bool {
+    owner.is_some_and(|owner| owner == collection || owner == CollectionId(0))
 }
 
 /// Rows that a new segment of the collection holds, as its schema gives them.
@@ -286,4 +291,19 @@ fn reference(key: &LotKey, segment: SegmentId) -> SegmentRef {
 
 fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_to_channels_of_their_collection_or_of_none() {
+        let is_channel_of =
+            |owner: Option<i64>| super::is_channel_of(owner.map(CollectionId), CollectionId(1));
+        assert!(is_channel_of(Some(1)));
+        assert!(is_channel_of(Some(0)), "adopted from a stock coordinator");
+        assert!(!is_channel_of(Some(2)));
+        assert!(!is_channel_of(None));
+    }
 }
