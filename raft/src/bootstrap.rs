@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::quorate;
+use statemachine::versions::{self, PEER};
 use tokio::time::timeout;
 
-use crate::config::WIRE_VERSION;
 use crate::convert::{member_from_proto, member_to_proto};
 use crate::error::StartError;
 use crate::identity::{self, StoredIdentity};
 use crate::node::Inner;
+use crate::peers::wire_range;
 use crate::status::NodeState;
 use crate::types::NodeMeta;
 
@@ -62,7 +63,9 @@ pub(crate) async fn hello(node: &Inner) -> quorate::HelloReply {
             .iter()
             .map(|member| member_to_proto(member.id, &member.meta))
             .collect(),
-        wire: WIRE_VERSION,
+        wire: PEER.newest,
+        wire_oldest: PEER.oldest,
+        level: versions::KNOWN_LEVEL,
         version: node.version.clone(),
         initial_cluster: initial_text(&node.initial_cluster),
     }
@@ -90,11 +93,10 @@ pub(crate) async fn say_hello(node: &Inner, address: &str) -> Result<quorate::He
         Ok(Err(status)) => return Err(status.message().to_owned()),
         Err(_) => return Err(format!("no answer within {HELLO_TIMEOUT:?}")),
     };
-    if reply.wire != WIRE_VERSION {
-        return Err(format!(
-            "it speaks version {} of the peer protocol, this node version {WIRE_VERSION}",
-            reply.wire
-        ));
+    let oldest = if reply.wire_oldest == 0 { reply.wire } else { reply.wire_oldest };
+    let wire = wire_range(oldest.into(), reply.wire.into());
+    if PEER.shared_with(wire).is_none() {
+        return Err(format!("it speaks {wire} of the peer protocol, this node {PEER}"));
     }
     Ok(reply)
 }

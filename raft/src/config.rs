@@ -10,9 +10,6 @@ use crate::connect::{Acceptor, Dialer, TcpAcceptor, TcpDialer};
 use crate::storage::StorageOptions;
 use crate::types::Endpoints;
 
-/// Version of what peers say to each other. Two nodes that differ refuse each other.
-pub(crate) const WIRE_VERSION: u32 = 2;
-
 /// Everything that a node needs to start.
 pub struct NodeOptions {
     /// Holds the identity, the log, the state and the snapshots.

@@ -7,10 +7,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use statemachine::versions::IDENTITY;
+
 use crate::error::StartError;
 
 const FILE: &str = "IDENT";
-const FORMAT: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredIdentity {
@@ -38,8 +39,8 @@ impl StoredIdentity {
 
     fn to_text(&self) -> String {
         let body = format!(
-            "quorate-identity {FORMAT}\nnode {:016x}\nname {}\ncluster {:016x}\nfounding {}\nused {}\n",
-            self.node, self.name, self.cluster, self.founding, self.used
+            "quorate-identity {}\nnode {:016x}\nname {}\ncluster {:016x}\nfounding {}\nused {}\n",
+            IDENTITY.newest, self.node, self.name, self.cluster, self.founding, self.used
         );
         let crc = crc32c::crc32c(body.as_bytes());
         format!("{body}crc32c {crc:08x}\n")
@@ -54,10 +55,10 @@ impl StoredIdentity {
         }
         let mut lines = body.lines();
         let format = field(lines.next(), "quorate-identity")?;
-        if format != FORMAT.to_string() {
+        if !format.parse().is_ok_and(|format| IDENTITY.contains(format)) {
             return Err(format!(
-                "it has format {format}, this release knows format {FORMAT}: the directory was \
-                 written by another version"
+                "it has format {format}, this release reads {IDENTITY}: the directory was written \
+                 by another version"
             ));
         }
         let number = |text: &str| {

@@ -233,6 +233,14 @@ async fn invite(
             meta.name, meta.name
         ));
     }
+    let level = node.storage.state.view().read(statemachine::State::level);
+    if reply.level < level {
+        return refuse(format!(
+            "{} at {address} knows feature level {} at most, the cluster is at level {level}: start \
+             it with a newer release",
+            meta.name, reply.level
+        ));
+    }
     let request = quorate::JoinRequest {
         cluster,
         to: id,

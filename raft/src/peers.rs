@@ -10,18 +10,21 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use proto::quorate::peer_client::PeerClient;
+use statemachine::versions::{PEER, Versions};
 use tokio::runtime::Handle;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 
-use crate::config::{Timers, WIRE_VERSION};
+use crate::config::Timers;
 use crate::connect::Dialer;
 
 pub(crate) const CLUSTER_KEY: &str = "quorate-cluster";
 pub(crate) const FROM_KEY: &str = "quorate-from";
 pub(crate) const TO_KEY: &str = "quorate-to";
+/// The newest version of the peer protocol that the caller knows, and the oldest.
 pub(crate) const WIRE_KEY: &str = "quorate-wire";
+pub(crate) const WIRE_OLDEST_KEY: &str = "quorate-wire-oldest";
 
 /// A stream may run this far ahead of its reader; large enough never to pace replication.
 const WINDOW_BYTES: u32 = 8 << 20;
@@ -56,12 +59,13 @@ impl Identity {
         let cluster = number(metadata, CLUSTER_KEY, 16)?;
         let from = number(metadata, FROM_KEY, 16)?;
         let to = number(metadata, TO_KEY, 16)?;
-        let wire = number(metadata, WIRE_KEY, 10)?;
+        let newest = number(metadata, WIRE_KEY, 10)?;
+        let wire = wire_range(number(metadata, WIRE_OLDEST_KEY, 10).unwrap_or(newest), newest);
         let own = self.cluster();
-        if wire != u64::from(WIRE_VERSION) {
+        if PEER.shared_with(wire).is_none() {
             return Err(Status::failed_precondition(format!(
-                "node {from:016x} speaks version {wire} of the peer protocol, node {:016x} \
-                 version {WIRE_VERSION}: run the same release on both",
+                "node {from:016x} speaks {wire} of the peer protocol, node {:016x} {PEER}: run \
+                 releases on both that are next to each other",
                 self.node
             )));
         }
@@ -84,6 +88,13 @@ impl Identity {
         }
         Ok(from)
     }
+}
+
+/// What a peer says of the versions that it speaks; numbers beyond any version stand for the
+/// largest.
+pub(crate) fn wire_range(oldest: u64, newest: u64) -> Versions {
+    let version = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    Versions { oldest: version(oldest), newest: version(newest) }
 }
 
 fn number(metadata: &MetadataMap, key: &'static str, radix: u32) -> Result<u64, Status> {
@@ -257,7 +268,8 @@ impl Peers {
         insert(CLUSTER_KEY, format!("{cluster:016x}"));
         insert(FROM_KEY, format!("{:016x}", self.identity.node));
         insert(TO_KEY, format!("{to:016x}"));
-        insert(WIRE_KEY, WIRE_VERSION.to_string());
+        insert(WIRE_KEY, PEER.newest.to_string());
+        insert(WIRE_OLDEST_KEY, PEER.oldest.to_string());
         metadata
     }
 }

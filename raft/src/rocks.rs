@@ -17,7 +17,7 @@ use prost::Message;
 use proto::quorate;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, FlushOptions, Snapshot, WriteBatch, WriteOptions};
-use statemachine::{Changes, Direction, Fault, StateRead, Table, Visit};
+use statemachine::{Changes, Direction, Fault, StateRead, Table, Visit, versions};
 
 use crate::convert::{
     log_id_from_proto, log_id_to_proto, stored_membership_from_proto, stored_membership_to_proto,
@@ -38,9 +38,6 @@ const KEY_MEMBERSHIP: &str = "membership";
 const KEY_LOG_DURABLE: &str = "log_durable";
 const KEY_SCHEMA: &str = "schema";
 
-/// Version of the layout of the families.
-pub(crate) const SCHEMA: u32 = 1;
-
 /// The tables of a generation cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StateOpenError {
@@ -55,9 +52,10 @@ pub enum StateOpenError {
     #[error("state {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error(
-        "state {} has layout version {found}, this binary knows {SCHEMA}: start the binary that \
-         wrote it, or a newer one",
-        path.display()
+        "state {} has layout version {found}, this binary reads {}: start the binary that wrote it, \
+         or a newer one",
+        path.display(),
+        versions::STATE
     )]
     Schema { path: PathBuf, found: u32 },
     #[error(
@@ -127,7 +125,7 @@ impl Tables {
         options.set_error_if_exists(true);
         let tables = Tables::with_options(path, &options, memory)?;
         let mut batch = WriteBatch::default();
-        batch.put_cf(tables.family(FAMILY_RAFT), KEY_SCHEMA, SCHEMA.to_le_bytes());
+        batch.put_cf(tables.family(FAMILY_RAFT), KEY_SCHEMA, versions::STATE.newest.to_le_bytes());
         tables
             .write_batch(batch)
             .and_then(|()| tables.flush())
@@ -193,7 +191,7 @@ impl Tables {
     fn check_schema(&self) -> Result<(), StateOpenError> {
         let row = self.raft_row(KEY_SCHEMA)?.unwrap_or_default();
         let found = <[u8; 4]>::try_from(row.as_slice()).map_or(0, u32::from_le_bytes);
-        if found == SCHEMA {
+        if versions::STATE.contains(found) {
             return Ok(());
         }
         Err(StateOpenError::Schema { path: self.home.path.clone(), found })

@@ -19,6 +19,8 @@ mod stage;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use statemachine::versions;
+
 use crate::rocks::StateOpenError;
 
 pub use build::Builder;
@@ -59,7 +61,7 @@ pub enum SnapshotError {
     #[error(
         "the snapshot was written by RocksDB {found} with layout {schema}, this node has {known} \
          with layout {}: upgrade this node",
-        crate::rocks::SCHEMA
+        versions::STATE.newest
     )]
     Incompatible { found: String, schema: u32, known: &'static str },
     #[error("the snapshot needs {needed} bytes, {} has {free} free", path.display())]

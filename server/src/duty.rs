@@ -1,4 +1,5 @@
-//! Work that only the leader does: lease expiry, compaction, the check of digests.
+//! Work that only the leader does: lease expiry, compaction, the check of digests, the rise of the
+//! feature level.
 //!
 //! A duty takes no input. It wakes by period, looks at the state, and proposes under the fence of
 //! its tenure; whatever a new leader must do it finds by looking.
@@ -7,6 +8,7 @@ mod compaction;
 mod digest;
 mod driver;
 mod expiry;
+mod level;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,7 @@ pub struct DutyOptions {
     pub expiry_period: Duration,
     pub compaction_period: Duration,
     pub digest_period: Duration,
+    pub level_period: Duration,
 }
 
 impl Default for DutyOptions {
@@ -32,6 +35,7 @@ impl Default for DutyOptions {
             expiry_period: Duration::from_millis(500),
             compaction_period: Duration::from_secs(60),
             digest_period: Duration::from_secs(60),
+            level_period: Duration::from_secs(10),
         }
     }
 }
@@ -42,5 +46,6 @@ pub fn start(node: Node, leases: Arc<Leases>, options: DutyOptions, stop: Cancel
         driver::run(expiry::Expiry::new(node.clone(), Arc::clone(&leases), &options), &tenure);
         driver::run(compaction::Compaction::new(node.clone(), &options), &tenure);
         driver::run(digest::DigestCheck::new(node.clone(), &options), &tenure);
+        driver::run(level::Level::new(node.clone(), &options), &tenure);
     });
 }

@@ -27,6 +27,7 @@ pub mod store;
 mod table;
 pub mod testkit;
 pub mod transplant;
+pub mod versions;
 pub mod view;
 
 pub use alarm::{Alarm, AlarmKind};

@@ -1,12 +1,6 @@
 //! Every bound of the state machine. Those that decide an outcome are part of the replicated
 //! meaning: change one only together with a feature level.
 
-/// The highest feature level that this binary understands.
-pub const KNOWN_LEVEL: u32 = 2;
-
-/// From this level on the log may hold commands of the coordinator.
-pub const COORDINATOR_LEVEL: u32 = 2;
-
 /// Longest time to live of a lease, seconds; etcd's bound.
 pub const LEASE_TTL_S_MAX: i64 = 9_000_000_000;
 

@@ -6,11 +6,14 @@
 use bytes::{Buf, Bytes};
 use prost::Message;
 use proto::quorate;
+use statemachine::versions::LOG_ENTRY;
 
 use crate::convert::{membership_from_proto, membership_to_proto};
 use crate::types::{Entry, EntryPayload, LeaderId, LogId, Payload};
 
-const VERSION: u8 = 1;
+/// Written as the first byte.
+const VERSION: u8 = LOG_ENTRY.newest.to_le_bytes()[0];
+const _: () = assert!(LOG_ENTRY.newest <= u8::MAX as u32, "the version takes one byte");
 const HEADER_BYTES: usize = 1 + 1 + 8 + 8;
 const CHECKSUM_BYTES: usize = 4;
 
@@ -28,7 +31,7 @@ pub enum EntryError {
     Short { index: u64, size_bytes: usize },
     #[error("entry {index} has checksum {found:08x}, its bytes give {computed:08x}")]
     Checksum { index: u64, found: u32, computed: u32 },
-    #[error("entry {index} has format version {found}, this binary reads {VERSION}")]
+    #[error("entry {index} has format version {found}, this binary reads {LOG_ENTRY}")]
     Version { index: u64, found: u8 },
     #[error("entry {index} is of unknown kind {found}")]
     Kind { index: u64, found: u8 },
@@ -82,7 +85,7 @@ pub fn decode(index: u64, mut bytes: Bytes) -> Result<Entry, EntryError> {
         return Err(EntryError::Checksum { index, found, computed });
     }
     let version = bytes.get_u8();
-    if version != VERSION {
+    if !LOG_ENTRY.contains(u32::from(version)) {
         return Err(EntryError::Version { index, found: version });
     }
     let kind = bytes.get_u8();

@@ -6,15 +6,13 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use prost::Message;
 use proto::quorate;
+use statemachine::versions::LOG_STORE;
 
 use crate::convert::{log_id_from_proto, vote_from_proto};
 use crate::types::{Entry, LogId, Vote};
 
 use super::disk::{Fact, LogBatch, LogChange, LogDisk};
 use super::entry_codec::{self, EntryError};
-
-/// Version of the layout of the log.
-const SCHEMA: u32 = 1;
 
 /// Entries read at once while the end of the log is loaded.
 const LOAD_STEP: u64 = 1024;
@@ -25,8 +23,8 @@ pub enum LogOpenError {
     #[error("reading the log: {0}")]
     Io(#[from] io::Error),
     #[error(
-        "the log has layout version {found}, this binary knows {SCHEMA}: start the binary that \
-         wrote it, or a newer one"
+        "the log has layout version {found}, this binary reads {LOG_STORE}: start the binary \
+         that wrote it, or a newer one"
     )]
     Schema { found: u32 },
     #[error(
@@ -102,7 +100,7 @@ pub(super) fn recover(
 fn create(disk: &dyn LogDisk, node: u64) -> Result<Recovered, LogOpenError> {
     let record = |fact, value: Vec<u8>| LogChange::Record { fact, value };
     let changes = vec![
-        record(Fact::Schema, SCHEMA.to_le_bytes().to_vec()),
+        record(Fact::Schema, LOG_STORE.newest.to_le_bytes().to_vec()),
         record(Fact::Node, node.to_le_bytes().to_vec()),
     ];
     disk.write(LogBatch { changes }, true)?;
@@ -116,7 +114,7 @@ fn check_owner(disk: &dyn LogDisk, node: u64, schema: &[u8]) -> Result<(), LogOp
     };
     let schema = schema.try_into().map_err(|_length| unreadable(Fact::Schema))?;
     let found = u32::from_le_bytes(schema);
-    if found != SCHEMA {
+    if !LOG_STORE.contains(found) {
         return Err(LogOpenError::Schema { found });
     }
     let owner = disk.fact(Fact::Node)?.unwrap_or_default();

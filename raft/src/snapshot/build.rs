@@ -9,16 +9,16 @@ use std::time::Instant;
 use openraft::RaftSnapshotBuilder;
 use parking_lot::Mutex;
 use proto::quorate;
-use statemachine::digest;
+use statemachine::{digest, versions};
 
 use crate::apply::Core;
 use crate::convert::{log_id_to_proto, stored_membership_to_proto};
 use crate::durable;
-use crate::rocks::{SCHEMA, StateMemory, Tables};
+use crate::rocks::{StateMemory, Tables};
 use crate::tasks;
 use crate::types::{Snapshot, TypeConfig};
 
-use super::manifest::{self, DigestCache, FORMAT, ROCKSDB};
+use super::manifest::{self, DigestCache};
 use super::{
     Image, OnStep, STAGED_SUFFIX, SnapshotData, SnapshotError, Staged, TABLES_DIR, io_error,
 };
@@ -120,9 +120,9 @@ impl Shared {
         let files = self.digests.files(number, &tables_dir)?;
         drop(tables);
         let manifest = quorate::SnapshotManifest {
-            format: FORMAT,
-            schema: SCHEMA,
-            rocksdb: ROCKSDB.into(),
+            format: versions::SNAPSHOT.newest,
+            schema: versions::STATE.newest,
+            rocksdb: versions::SNAPSHOT_ROCKSDB.into(),
             id: id.clone(),
             cluster: String::new(),
             last_applied: position.applied.as_ref().map(log_id_to_proto),

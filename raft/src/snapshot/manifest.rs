@@ -8,15 +8,11 @@ use std::path::Path;
 use parking_lot::Mutex;
 use prost::Message;
 use proto::quorate;
+use statemachine::versions::SNAPSHOT;
 
 use crate::durable;
 
 use super::{MANIFEST_FILE, SnapshotError, io_error};
-
-/// Version of manifest and transfer.
-pub(super) const FORMAT: u32 = 1;
-/// Of the library whose files are sent; the receiver must be able to open them.
-pub(super) const ROCKSDB: &str = "10.4";
 
 const READ_STEP_BYTES: usize = 1 << 20;
 const CHECKSUM_BYTES: usize = 4;
@@ -26,7 +22,7 @@ const CHECKSUM_BYTES: usize = 4;
 pub enum ManifestError {
     #[error("the snapshot's manifest is damaged: {0}")]
     Damaged(String),
-    #[error("the snapshot's manifest has format {found}, this binary reads {FORMAT}: upgrade it")]
+    #[error("the snapshot's manifest has format {found}, this binary reads {SNAPSHOT}: upgrade it")]
     Format { found: u32 },
     #[error("the snapshot's manifest names a file {0:?}, which is no plain name")]
     Name(String),
@@ -58,7 +54,7 @@ pub(super) fn read(dir: &Path) -> Result<quorate::SnapshotManifest, SnapshotErro
 
 /// Whether the manifest may be acted upon: file names in it must stay in their directory.
 pub(super) fn check(manifest: &quorate::SnapshotManifest) -> Result<(), ManifestError> {
-    if manifest.format != FORMAT {
+    if !SNAPSHOT.contains(manifest.format) {
         return Err(ManifestError::Format { found: manifest.format });
     }
     let names = manifest.files.iter().map(|file| &file.name).chain([&manifest.id]);

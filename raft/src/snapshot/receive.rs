@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering;
 
 use proto::quorate;
 
+use statemachine::versions::{SNAPSHOT_ROCKSDB, STATE};
+
 use crate::durable;
-use crate::rocks::SCHEMA;
 
 use super::build::{Builder, Shared, free_bytes};
-use super::manifest::{self, ROCKSDB};
+use super::manifest;
 use super::send::Part;
 use super::{PART_SUFFIX, RECEIVE_DIR, SnapshotData, SnapshotError, Staged, TABLES_DIR, io_error};
 
@@ -45,9 +46,9 @@ impl Receiving {
         manifest: quorate::SnapshotManifest,
     ) -> Result<Receiving, SnapshotError> {
         manifest::check(&manifest)?;
-        if manifest.schema != SCHEMA || manifest.rocksdb != ROCKSDB {
+        if !STATE.contains(manifest.schema) || manifest.rocksdb != SNAPSHOT_ROCKSDB {
             let (found, schema) = (manifest.rocksdb, manifest.schema);
-            return Err(SnapshotError::Incompatible { found, schema, known: ROCKSDB });
+            return Err(SnapshotError::Incompatible { found, schema, known: SNAPSHOT_ROCKSDB });
         }
         let shared = builder.shared.clone();
         let number = shared.receiving.fetch_add(1, Ordering::AcqRel) + 1;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use proto::milvus::data;
 use proto::quorate::command::Kind;
 use proto::quorate::{self, HasRows, channel_command, compaction_command};
-use statemachine::limits::COORDINATOR_LEVEL;
+use statemachine::versions;
 use statemachine::view::CollectionId;
 use tokio::time::Instant;
 
@@ -182,7 +182,7 @@ impl Coordinator {
     /// # Errors
     /// No leader, or the state machine refused.
     pub(crate) async fn take_over(&self) -> Result<(), Failure> {
-        let raise = Kind::RaiseLevel(quorate::RaiseLevel { level: COORDINATOR_LEVEL });
+        let raise = Kind::RaiseLevel(quorate::RaiseLevel { level: versions::COORDINATOR });
         let role = channel_command::Kind::SetRole(quorate::SetRole { on: true, raw_writes: false });
         let area = quorate::coordinator_command::Area::Channel(quorate::ChannelCommand {
             kind: Some(role),

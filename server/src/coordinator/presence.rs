@@ -10,8 +10,8 @@ use proto::quorate::command::Kind;
 use proto::{etcd, quorate};
 use raft::Tenure;
 use rand::Rng;
-use statemachine::limits::COORDINATOR_LEVEL;
 use statemachine::session::Role;
+use statemachine::versions;
 use statemachine::view::{Area, ServerId};
 use statemachine::{Response, Settings};
 use tokio::time::Instant;
@@ -119,10 +119,10 @@ async fn switch_on(lead: &Lead, settings: &Settings) -> Result<(), Failure> {
 /// Commands of the coordinator may stand in the log from here on.
 pub(crate) async fn raise_level(lead: &Lead) -> Result<(), Failure> {
     let level = lead.local().read(statemachine::State::level);
-    if level < COORDINATOR_LEVEL {
-        let raise = quorate::RaiseLevel { level: COORDINATOR_LEVEL };
+    if level < versions::COORDINATOR {
+        let raise = quorate::RaiseLevel { level: versions::COORDINATOR };
         command(lead, Kind::RaiseLevel(raise)).await?;
-        tracing::info!(from = level, to = COORDINATOR_LEVEL, "feature level raised");
+        tracing::info!(from = level, to = versions::COORDINATOR, "feature level raised");
     }
     Ok(())
 }

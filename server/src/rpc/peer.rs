@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use prost::Message;
 use proto::{etcd, quorate};
+use statemachine::versions;
 use tokio::time::Instant;
 
 use crate::lease_clock::Leases;
@@ -24,6 +25,7 @@ pub(crate) enum Topic {
     WatchNeed = 3,
     Digest = 4,
     DigestVerdict = 5,
+    Level = 6,
 }
 
 impl From<Topic> for u32 {
@@ -36,10 +38,17 @@ impl TryFrom<u32> for Topic {
     type Error = String;
 
     fn try_from(number: u32) -> Result<Topic, String> {
-        [Topic::KeepAlive, Topic::TimeToLive, Topic::WatchNeed, Topic::Digest, Topic::DigestVerdict]
-            .into_iter()
-            .find(|topic| u32::from(*topic) == number)
-            .ok_or_else(|| format!("unknown question {number}: is a node of another version?"))
+        [
+            Topic::KeepAlive,
+            Topic::TimeToLive,
+            Topic::WatchNeed,
+            Topic::Digest,
+            Topic::DigestVerdict,
+            Topic::Level,
+        ]
+        .into_iter()
+        .find(|topic| u32::from(*topic) == number)
+        .ok_or_else(|| format!("unknown question {number}: is a node of another version?"))
     }
 }
 
@@ -100,6 +109,7 @@ impl raft::PeerHandler for PeerTopics {
             }
             Topic::Digest => services.digest(body),
             Topic::DigestVerdict => services.digest_verdict(body),
+            Topic::Level => answer(quorate::LevelAnswer { known: versions::KNOWN_LEVEL }),
         }
     }
 }

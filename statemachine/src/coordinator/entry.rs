@@ -7,11 +7,11 @@ use crate::coordinator::records::{Outcomes, Records};
 use crate::coordinator::{Refusal, channel, compaction, garbage, index, keys, segment};
 use crate::ids::EntryMeta;
 use crate::keyspace::meta::version_cost_bytes;
-use crate::limits;
 use crate::response::{Outcome, Rejection, Response};
 use crate::state::chunk::Chunk;
 use crate::state::draft::{Stop, outcome_of};
 use crate::store::Fault;
+use crate::versions;
 
 impl Chunk<'_> {
     /// Carries out one command of the coordinator, all of it or nothing.
@@ -23,8 +23,8 @@ impl Chunk<'_> {
         let Some(area) = command.area else {
             return Err(Fault::UnknownLevel {
                 index: entry.index,
-                needed: limits::KNOWN_LEVEL + 1,
-                known: limits::KNOWN_LEVEL,
+                needed: versions::KNOWN_LEVEL + 1,
+                known: versions::KNOWN_LEVEL,
             });
         };
         if let Area::Channel(quorate::ChannelCommand {

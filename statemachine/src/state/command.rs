@@ -15,6 +15,7 @@ use crate::state::chunk::Chunk;
 use crate::state::draft::{Alone, Draft, Stop, outcome_of};
 use crate::store::{Fault, Table};
 use crate::table;
+use crate::versions;
 
 impl Chunk<'_> {
     /// Carries out one command. A refused one leaves nothing behind, but for the alarm that a full
@@ -41,7 +42,7 @@ impl Chunk<'_> {
             return Ok(Err(rejection));
         }
         let Some(kind) = command.kind else {
-            return Err(self.unknown_level(entry, limits::KNOWN_LEVEL + 1));
+            return Err(self.unknown_level(entry, versions::KNOWN_LEVEL + 1));
         };
         if let Err(rejection) = self.admit(entry, &kind) {
             return Ok(Err(rejection));
@@ -240,7 +241,7 @@ impl Chunk<'_> {
         entry: &EntryMeta,
         request: &quorate::RaiseLevel,
     ) -> Result<Outcome, Fault> {
-        if request.level > limits::KNOWN_LEVEL {
+        if request.level > versions::KNOWN_LEVEL {
             return Err(self.unknown_level(entry, request.level));
         }
         if request.level > self.counters.level {
@@ -251,7 +252,7 @@ impl Chunk<'_> {
     }
 
     fn unknown_level(&self, entry: &EntryMeta, needed: u32) -> Fault {
-        Fault::UnknownLevel { index: entry.index, needed, known: limits::KNOWN_LEVEL }
+        Fault::UnknownLevel { index: entry.index, needed, known: versions::KNOWN_LEVEL }
     }
 }
 

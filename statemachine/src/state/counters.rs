@@ -1,8 +1,8 @@
 //! Everything about the state that is one number.
 
 use crate::digest::{self, Digests};
-use crate::limits;
 use crate::settings::Settings;
+use crate::versions;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -30,7 +30,7 @@ impl Counters {
             live_bytes: 0,
             superseded_bytes: 0,
             superseded_at_compacted_bytes: 0,
-            level: limits::KNOWN_LEVEL.min(1),
+            level: versions::FOUNDING_LEVEL,
         }
     }
 

@@ -17,6 +17,7 @@ use crate::state::State;
 use crate::state::counters::Counters;
 use crate::store::{Fault, StateRead};
 use crate::table;
+use crate::versions;
 use crate::view::Views;
 
 /// A state that lacks its views, and where the pairs stand that they are made of.
@@ -44,11 +45,11 @@ impl Loading {
     /// A fault of the storage, or rows that cannot be read.
     pub fn begin(store: &dyn StateRead) -> Result<Loading, Fault> {
         let counters = table::meta::counters(store)?.unwrap_or_else(Counters::fresh);
-        if counters.level > limits::KNOWN_LEVEL {
+        if counters.level > versions::KNOWN_LEVEL {
             return Err(Fault::UnknownLevel {
                 index: counters.last_index,
                 needed: counters.level,
-                known: limits::KNOWN_LEVEL,
+                known: versions::KNOWN_LEVEL,
             });
         }
         let settings = Settings::load(store)?;

@@ -9,12 +9,11 @@
 //! everything before it, so frames cannot be dropped, repeated or exchanged either.
 
 use bytes::Bytes;
+use statemachine::versions::BACKUP_FRAMES;
 
 /// First bytes of every backup file; the digit is the version of the framing.
 pub(crate) const MAGIC: &[u8; 8] = b"QUORBKP1";
-
-/// Version of what the frames hold, in the header.
-pub(crate) const FORMAT: u32 = 1;
+const _: () = assert!(MAGIC[7] as u32 == BACKUP_FRAMES.newest + b'0' as u32);
 
 /// Bytes before a frame's payload.
 pub(crate) const FRAME_HEAD_BYTES: usize = 9;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use prost::Message;
 use proto::admin::{BackupHeader, BackupTrailer};
 
-use super::frame::{
-    FORMAT, FRAME_HEAD_BYTES, FrameKind, MAGIC, PAYLOAD_BYTES_MAX, checksum, take_varint,
-};
+use statemachine::versions::BACKUP;
+
+use super::frame::{FRAME_HEAD_BYTES, FrameKind, MAGIC, PAYLOAD_BYTES_MAX, checksum, take_varint};
 use super::seal::{SEAL_BYTES_MAX, is_seal};
 
 /// A block decompresses to about 256 KiB, or to one row that may be as large as a request.
@@ -22,8 +22,8 @@ pub(crate) enum BackupError {
     #[error("not a Quorate backup: it does not start with {}", MAGIC.escape_ascii())]
     NotABackup,
     #[error(
-        "the backup has format {found}, this binary reads up to {FORMAT}: use version {version} \
-         of quorate or a newer one"
+        "the backup has format {found}, this binary reads {BACKUP}: use version {version} of quorate \
+         or a newer one"
     )]
     NewerFormat { found: u32, version: String },
     #[error("the backup is truncated: it ends at byte {at} in the middle of {part}")]
@@ -96,7 +96,7 @@ impl<R: Read> Reader<R> {
         }
         let header = BackupHeader::decode(frame.payload.as_slice())
             .map_err(|error| reader.damaged(&frame, error))?;
-        if header.format == 0 || header.format > FORMAT {
+        if !BACKUP.contains(header.format) {
             return Err(BackupError::NewerFormat { found: header.format, version: header.version });
         }
         reader.count(&frame);

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use futures::Stream;
 use proto::admin::{BackupChunk, BackupHeader};
 use raft::{Node, View};
-use statemachine::{Direction, Fault, State, StateRead, Table};
+use statemachine::{Direction, Fault, State, StateRead, Table, versions};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -16,7 +16,6 @@ use tracing::{info, warn};
 use crate::tasks;
 
 use super::super::service::digest_bytes;
-use super::frame::FORMAT;
 use super::writer::Writer;
 
 /// Chunks that wait for a slow client; the scan pauses behind them.
@@ -54,7 +53,7 @@ pub(crate) fn stream(node: &Node, view: &View) -> BackupStream {
 fn header(node: &Node, state: &State, term: u64) -> BackupHeader {
     let digests = state.digests();
     BackupHeader {
-        format: FORMAT,
+        format: versions::BACKUP.newest,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         cluster_id: node.cluster_id(),
         node_id: node.id(),

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proto::admin::BackupHeader;
 
-use super::frame::FORMAT;
+use statemachine::versions::BACKUP;
+
 use super::reader::{BackupError, Reader, Row};
 use super::writer::Writer;
 
 fn header() -> BackupHeader {
     BackupHeader {
-        format: FORMAT,
+        format: BACKUP.newest,
         version: "0.1.0".to_owned(),
         cluster_id: 7,
         revision: 42,
@@ -170,7 +171,7 @@ fn refusals_say_where() {
 
 #[test]
 fn a_newer_format_is_named() {
-    let newer = BackupHeader { format: FORMAT + 1, version: "9.9.9".to_owned(), ..header() };
+    let newer = BackupHeader { format: BACKUP.newest + 1, version: "9.9.9".to_owned(), ..header() };
     let (writer, start) = Writer::start(&newer);
     let file = [start, writer.finish().expect("zstd works")].concat();
     let message = read(&file).expect_err("from the future").to_string();

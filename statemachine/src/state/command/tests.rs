@@ -271,7 +271,7 @@ fn views_follow_a_new_root_path_in_the_middle_of_a_chunk() {
 #[test]
 fn levels_and_unknown_commands_stop_an_old_binary() {
     let mut machine = Machine::new();
-    let known = limits::KNOWN_LEVEL;
+    let known = crate::versions::KNOWN_LEVEL;
     let raise = |level| Kind::RaiseLevel(quorate::RaiseLevel { level });
     assert_eq!(machine.run(raise(known)), Ok(Response::LevelRaised { level: known }));
     assert_eq!(machine.run(raise(0)), Ok(Response::LevelRaised { level: known }));
