@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::durable;
 use crate::error::StartError;
 
 const FILE: &str = "LOCK";
@@ -21,7 +22,7 @@ impl DirLock {
     /// Another process, or another node in this one, uses the directory.
     pub(crate) fn take(data_dir: &Path) -> Result<DirLock, StartError> {
         let open = || -> io::Result<File> {
-            std::fs::create_dir_all(data_dir)?;
+            durable::create_dir(data_dir)?;
             OpenOptions::new().create(true).truncate(false).write(true).open(data_dir.join(FILE))
         };
         let unusable = |reason: String| StartError::DataDir { path: data_dir.to_owned(), reason };

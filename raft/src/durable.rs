@@ -20,7 +20,28 @@ pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), sync_dir)
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new(".")),
+        Some(parent) => sync_dir(parent),
+        None => Ok(()),
+    }
+}
+
+/// Creates a directory with all that is missing above it, and makes their names durable: else a cut
+/// of power takes the directory with everything that was synced below it.
+pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    std::fs::create_dir_all(path)?;
+    for made in &missing {
+        sync_parent(made)?;
+    }
+    if missing.is_empty() {
+        // Made by a start that was killed before it got here, or by an administrator, whose parent
+        // directory may not be ours to open.
+        let _ = sync_parent(path);
+    }
+    Ok(())
 }
 
 /// Moves a directory whose files are durable to its place.
@@ -36,5 +57,19 @@ pub(crate) fn remove_dir(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::create_dir;
+
+    #[test]
+    fn a_directory_is_made_with_what_is_missing_above_it_and_again() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b/c");
+        create_dir(&path).unwrap();
+        create_dir(&path).unwrap();
+        assert!(path.is_dir());
     }
 }

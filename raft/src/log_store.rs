@@ -11,7 +11,6 @@ mod queue;
 mod recover;
 mod rocks_log;
 mod tail;
-mod wal_tail;
 mod writer;
 
 use std::fmt::Debug;
@@ -199,18 +198,6 @@ impl LogStore {
     pub fn durable_probe(&self) -> impl Fn() -> Option<u64> + Send + Sync + 'static {
         let shared = Arc::downgrade(&self.shared);
         move || shared.upgrade()?.durable_end.load(Ordering::Acquire).checked_sub(1)
-    }
-
-    /// As [`LogStore::purged`], without holding the log open.
-    pub fn purged_probe(&self) -> impl Fn() -> Option<LogId> + Send + Sync + 'static {
-        let shared = Arc::downgrade(&self.shared);
-        move || shared.upgrade()?.log.lock().purged
-    }
-
-    /// As [`LogStore::size_bytes`], without holding the log open.
-    pub fn size_probe(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
-        let shared = Arc::downgrade(&self.shared);
-        move || shared.upgrade().map_or(0, |shared| shared.log.lock().ledger.size_bytes())
     }
 
     pub fn last_log_id(&self) -> Option<LogId> {

@@ -1,11 +1,8 @@
 //! Log and state on a real disk: what a kill leaves, and what is refused.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use openraft::storage::RaftLogStorage;
-use parking_lot::Mutex;
-use raft::failure::OnFailure;
 use raft::types::Vote;
 
 use crate::support::{
@@ -80,78 +77,6 @@ async fn a_cut_off_write_is_forgiven_and_an_edited_one_is_not() {
     let text = refusal(edited.path());
     assert!(text.contains("raftlog"), "{text}");
     assert!(text.contains("member replace"), "{text}");
-}
-
-/// Pages reach a disk in any order: a power cut leaves the last record with a page missing.
-#[tokio::test]
-async fn a_last_record_with_a_hole_is_cut_off_and_an_earlier_flipped_byte_is_refused() {
-    let (disk, mut storage) = Disk::new();
-    append(&mut storage, history(50, 300)).await;
-    let wal_of = |dir: &Path| files(&dir.join("raftlog"), "log").pop().unwrap();
-    let before = wal_of(disk.path()).metadata().unwrap().len();
-    append(&mut storage, puts(50..51, 64 << 10)).await;
-    let after = wal_of(disk.path()).metadata().unwrap().len();
-    assert!(after - before > 64 << 10);
-
-    for hole in [before + 40, before + (20 << 10), after - (8 << 10)] {
-        let torn = disk.killed();
-        let wal = wal_of(torn.path());
-        let mut bytes = std::fs::read(&wal).unwrap();
-        bytes[hole as usize..][..4096].fill(0);
-        std::fs::write(&wal, bytes).unwrap();
-        let mut storage = open(torn.path(), |_| ()).unwrap();
-        assert_eq!(storage.log.last_log_id(), Some(log_id(49)), "hole at {hole}");
-        append(&mut storage, puts(50..60, 64 << 10)).await;
-        close(storage);
-        let storage = open(torn.path(), |_| ()).unwrap();
-        assert_eq!(storage.log.last_log_id(), Some(log_id(59)), "hole at {hole}");
-        close(storage);
-    }
-
-    let damaged = disk.killed();
-    let wal = wal_of(damaged.path());
-    let mut bytes = std::fs::read(&wal).unwrap();
-    bytes[(before / 2) as usize] ^= 0x04;
-    std::fs::write(&wal, bytes).unwrap();
-    let text = refusal(damaged.path());
-    assert!(text.contains("a valid one follows at byte"), "{text}");
-    assert!(text.contains("member replace"), "{text}");
-}
-
-#[tokio::test]
-async fn a_failed_read_of_the_state_stops_the_node() {
-    let dir = tempfile::tempdir().unwrap();
-    let failures: Arc<Mutex<Vec<String>>> = Arc::default();
-    let seen = failures.clone();
-    let mut storage = open(dir.path(), |options| {
-        options.on_failure = OnFailure::call(move |failure| seen.lock().push(failure.to_string()));
-        options.memory.block_cache_bytes = 0;
-    })
-    .unwrap();
-    commit(&mut storage, history(300, 2_000)).await;
-    storage.control.state.flush().unwrap();
-    for table in files(&dir.path().join("sm/gen-000001"), "sst") {
-        let mut bytes = std::fs::read(&table).unwrap();
-        let data = bytes.len() / 4;
-        bytes[data..data + 64].fill(0x5a);
-        std::fs::write(&table, bytes).unwrap();
-    }
-    let (_, pinned) = storage.control.state.view().pin(|_| ());
-    let mut failed = false;
-    for table in statemachine::Table::ALL {
-        let scanned = statemachine::StateRead::scan(
-            &pinned,
-            table,
-            &[],
-            None,
-            statemachine::Direction::Forward,
-            &mut |_, _| Ok(std::ops::ControlFlow::Continue(())),
-        );
-        failed |= scanned.is_err();
-    }
-    assert!(failed, "nothing was damaged");
-    let failures = failures.lock();
-    assert!(failures[0].starts_with("state storage failed: "), "{failures:?}");
 }
 
 #[tokio::test]
