@@ -1,7 +1,9 @@
 //! A cluster of real server processes on this machine.
 
 pub mod command;
+pub mod counters;
 pub mod disks;
+pub mod members;
 pub mod network;
 pub mod ports;
 pub mod process;
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::client::Client;
+use crate::disk::driver::Disks;
 use disks::Disk;
 use network::{Network, Proxy};
 use ports::{Ports, Reservation};
@@ -62,6 +65,8 @@ pub struct ClusterOptions {
     pub proxied: bool,
     /// Each node has a disk of its own, which can be made to hang.
     pub own_disks: bool,
+    /// Each node has a disk of so many bytes of its own, whose power can be cut.
+    pub forgetful_disks: Option<u64>,
     /// The folder under which a temporary one is made; the system's own where `None`.
     pub work_dir: Option<PathBuf>,
 }
@@ -76,6 +81,7 @@ impl ClusterOptions {
             extra_args: Vec::new(),
             proxied: false,
             own_disks: false,
+            forgetful_disks: None,
             work_dir: None,
         }
     }
@@ -86,6 +92,8 @@ impl ClusterOptions {
 pub struct Node {
     pub name: String,
     pub ports: Ports,
+    /// `host:port` under which its peers reach it.
+    pub peer: String,
     pub data_dir: PathBuf,
     pub process: Process,
     pub client: Client,
@@ -104,6 +112,8 @@ pub struct Cluster {
     pub network: Option<Network>,
     /// One of each node, where they have their own.
     pub disks: Vec<Disk>,
+    /// The disks whose power can be cut, where the nodes have such.
+    pub forgetful: Option<Disks>,
     // After `nodes`, so that the processes are gone before their folder is.
     folder: Option<tempfile::TempDir>,
 }
@@ -156,6 +166,9 @@ impl Cluster {
         for ((name, reservation), peer) in names.iter().zip(reserved).zip(&peers) {
             let ports = reservation.ports;
             let mut data_dir = folder.path().join(name);
+            if options.forgetful_disks.is_some() {
+                data_dir.push("data");
+            }
             if options.own_disks {
                 disks.push(Disk::mount(&data_dir)?);
                 // Beside what the file system keeps for itself.
@@ -167,6 +180,7 @@ impl Cluster {
             nodes.push(Node {
                 name: name.clone(),
                 ports,
+                peer: peer.clone(),
                 data_dir,
                 process: Process::new(name, options.kind.binary(), args, log_path),
                 client: Client::new(&ports.client())?,
@@ -175,7 +189,14 @@ impl Cluster {
         }
         let kind = options.kind.clone();
         let network = network.transpose()?;
-        Ok(Cluster { kind, nodes, initial_cluster, network, disks, folder: Some(folder) })
+        let forgetful = options.forgetful_disks.map(|n_bytes| {
+            let mountpoints: Vec<PathBuf> =
+                names.iter().map(|name| folder.path().join(name)).collect();
+            Disks::start(&std::env::current_exe()?, n_bytes, &mountpoints)
+        });
+        let forgetful = forgetful.transpose()?;
+        let folder = Some(folder);
+        Ok(Cluster { kind, nodes, initial_cluster, network, disks, forgetful, folder })
     }
 
     /// The folder of this cluster's data and logs.
@@ -186,6 +207,13 @@ impl Cluster {
 
     /// Leaves the folder on disk, for a look at what went wrong.
     pub fn keep_folder(&mut self) -> PathBuf {
+        if self.forgetful.is_some() {
+            // The disks are in memory: what is on them is copied beside them.
+            for node in &self.nodes {
+                let kept = self.folder().join(format!("{}.kept", node.name));
+                let _ = command::copy_folder(&node.data_dir, &kept);
+            }
+        }
         self.folder.take().map_or_else(PathBuf::new, tempfile::TempDir::keep)
     }
 
@@ -341,6 +369,9 @@ impl Drop for Cluster {
         // A process that waits for its disk cannot be killed.
         for disk in &mut self.disks {
             let _ = disk.thaw();
+        }
+        if let Some(disks) = &self.forgetful {
+            disks.abort();
         }
     }
 }

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::usage::{cpu_time_of_all, resident_bytes};
 use crate::cluster::{Cluster, ClusterOptions};
-use crate::disk::{DiskReport, SyncedWrites};
 use crate::numbers::{float, max, median, millis, percentile};
 use crate::report;
+use crate::synced_writes::{DiskReport, SyncedWrites};
 use calls::Load;
 pub use calls::{CallReport, Method};
 pub use passes::PassReport;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use proto::etcd;
@@ -189,6 +189,17 @@ pub struct WatchRun {
     pub batches: Vec<WatchBatch>,
 }
 
+impl WatchRun {
+    /// True where a watch that shows a part may end as compacted: a compaction of at most
+    /// `asked` overtook it. One that follows everything is never overtaken: it is waited for.
+    #[must_use]
+    pub fn is_compacted(&self, compact_revision: i64, asked: i64) -> bool {
+        let shown = self.batches.last().map_or(self.start_revision - 1, |it| it.header_revision);
+        let follows = self.watcher.starts_with("follower");
+        !follows && shown < compact_revision && compact_revision <= asked
+    }
+}
+
 /// A lease whose owner noted when it last asked for its life and was heard.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeaseRun {
@@ -221,6 +232,10 @@ pub struct Recorder {
     pub n_answered: AtomicU64,
     /// The highest revision that any answer showed.
     revision: AtomicU64,
+    /// The highest revision up to which a compaction was asked for.
+    compacted: AtomicI64,
+    /// What the follower of each node has shown.
+    shown: Mutex<BTreeMap<usize, i64>>,
     history: Mutex<History>,
 }
 
@@ -231,6 +246,8 @@ impl Default for Recorder {
             serials: AtomicU64::new(1),
             n_answered: AtomicU64::new(0),
             revision: AtomicU64::new(1),
+            compacted: AtomicI64::new(0),
+            shown: Mutex::default(),
             history: Mutex::default(),
         }
     }
@@ -252,6 +269,29 @@ impl Recorder {
     #[must_use]
     pub fn revision(&self) -> i64 {
         i64::try_from(self.revision.load(Ordering::Relaxed)).unwrap_or(i64::MAX)
+    }
+
+    /// The highest revision up to which a compaction was asked for.
+    #[must_use]
+    pub fn compacted(&self) -> i64 {
+        self.compacted.load(Ordering::Relaxed)
+    }
+
+    /// A compaction up to `revision` is about to be asked for.
+    pub fn compacts(&self, revision: i64) {
+        self.compacted.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    /// The follower of a node has shown everything up to `revision`.
+    pub fn follower_showed(&self, node: usize, revision: i64) {
+        self.shown.lock().expect("nobody panics with the lock").insert(node, revision);
+    }
+
+    /// What the followers of all nodes have shown.
+    #[must_use]
+    pub fn shown_by_all(&self, n_nodes: usize) -> i64 {
+        let shown = self.shown.lock().expect("nobody panics with the lock");
+        if shown.len() < n_nodes { 0 } else { shown.values().copied().min().unwrap_or(0) }
     }
 
     pub fn operation(&self, operation: Operation) {

@@ -4,6 +4,7 @@
 //! It knows the binary's flags and the wire, nothing else: a reference that shares code with the
 //! server shares its bugs. The same code drives etcd, so the checkers are tried on a peer too.
 
+pub mod assertions;
 pub mod backup;
 pub mod bench;
 pub mod ceiling;
@@ -19,7 +20,9 @@ pub mod load;
 pub mod million;
 pub mod nemesis;
 pub mod numbers;
+pub mod power_cut;
 pub mod report;
 pub mod snapshot;
+pub mod synced_writes;
 pub mod torture;
 pub mod workload;

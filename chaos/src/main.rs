@@ -11,10 +11,14 @@ use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
 use chaos::coordinator::{self, Collection, CoordinatorOptions, Method, Running};
 use chaos::failover::{FailoverOptions, Mode};
 use chaos::load::{LoadOptions, Op};
+use chaos::power_cut::PowerCutOptions;
 use chaos::snapshot::SnapshotOptions;
 use chaos::torture::{Ending, TortureOptions};
 use chaos::workload::Mix;
-use chaos::{backup, bench, ceiling, demo, failover, load, million, report, snapshot, torture};
+use chaos::{
+    assertions, backup, bench, ceiling, demo, disk, failover, load, million, power_cut, report,
+    snapshot, torture,
+};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -40,6 +44,9 @@ struct Target {
     /// Where the temporary data goes [default: the system's temporary folder]
     #[arg(long, value_name = "FOLDER")]
     work_dir: Option<PathBuf>,
+    /// Refuse a quorate that was built without the debug assertions of its consensus engine
+    #[arg(long)]
+    require_assertions: bool,
     /// A flag added to every node's command line; may be repeated
     #[arg(long = "node-arg", value_name = "ARG", allow_hyphen_values = true)]
     node_args: Vec<String>,
@@ -77,6 +84,17 @@ enum Command {
         #[arg(long)]
         network: bool,
         /// The faults follow from it [default: drawn, and printed]
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Cut the power of all nodes under load, on disks that forget what was not synced (as root)
+    PowerCut {
+        #[command(flatten)]
+        target: Target,
+        /// Cuts of all nodes; one that dropped nothing does not count
+        #[arg(long, default_value_t = 20)]
+        cuts: usize,
+        /// The plan follows from it [default: drawn, and printed]
         #[arg(long)]
         seed: Option<u64>,
     },
@@ -211,6 +229,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Serve disks that forget what was not synced, by orders on standard input
+    #[command(hide = true)]
+    Disks {
+        /// Room of each
+        #[arg(long)]
+        bytes: u64,
+        #[arg(required = true)]
+        mountpoints: Vec<PathBuf>,
+    },
     /// Start a cluster, print its endpoints and pids, and hold it until Ctrl-C
     Hold {
         #[command(flatten)]
@@ -292,7 +319,11 @@ impl Target {
         if let Some(etcd) = &self.etcd {
             return Ok(ClusterKind::Etcd(etcd.clone()));
         }
-        Ok(ClusterKind::Quorate(quorate_binary(self.quorate.as_ref())?))
+        let quorate = quorate_binary(self.quorate.as_ref())?;
+        if self.require_assertions {
+            assertions::require(&quorate)?;
+        }
+        Ok(ClusterKind::Quorate(quorate))
     }
 
     fn options(&self) -> Result<ClusterOptions> {
@@ -327,6 +358,11 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<ExitCode> {
+    // Before any runtime: it must not end by a signal that is for the program that drives it.
+    if let Command::Disks { bytes, mountpoints } = &cli.command {
+        disk::control::serve(*bytes, mountpoints)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     // One thread is the cheapest load generator; everything else may wait for blocking calls.
     let mut builder = if matches!(cli.command, Command::Load { .. }) {
         tokio::runtime::Builder::new_current_thread()
@@ -381,6 +417,15 @@ async fn run(cli: Cli) -> Result<ExitCode> {
                 Ending::Violated => ExitCode::from(1),
                 Ending::Invalid => ExitCode::from(2),
             })
+        }
+        Command::PowerCut { target, cuts, seed } => {
+            let options = PowerCutOptions {
+                cluster: target.options()?,
+                n_cuts: cuts,
+                seed: seed.unwrap_or_else(rand::random),
+                mix: Mix::default(),
+            };
+            Ok(verdict(power_cut::run(&options).await?))
         }
         Command::Snapshot { target, gib, kills, p99_factor_max, seed } => {
             let cluster = target.options()?;
@@ -483,6 +528,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             report::line(if json { serde_json::to_string(&report)? } else { report.summary() });
             Ok(verdict(report.n_errors == 0))
         }
+        Command::Disks { .. } => bail!("disks are served before the runtime starts"),
         Command::Hold { target } => {
             let cluster = Cluster::start(&target.options()?).await?;
             let pids: Vec<String> = cluster.pids().iter().map(u32::to_string).collect();

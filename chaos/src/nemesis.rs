@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::client::within;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, members};
 use crate::numbers::index;
 use crate::report;
 
@@ -37,8 +37,16 @@ pub enum Fault {
     Freeze { frozen: Duration },
     /// The node is cut off from its peers: what it sends, what is sent to it, or both.
     Cut { sides: Sides, length: Duration },
+    /// The others are cut from each other; each of them still reaches the node that is hit.
+    Bridge { length: Duration },
+    /// What the node sends and what is sent to it takes longer.
+    Slow { delay: Duration, length: Duration },
     /// `MoveLeader` to another node. No fault, but the load must not notice.
     Transfer,
+    /// The node loses its data and is put in its own place by `member replace`.
+    Replace,
+    /// The node is removed, loses its data, and comes back by `member add` and `member promote`.
+    Rejoin,
 }
 
 /// Which direction a cut holds back.
@@ -66,22 +74,44 @@ pub struct Outcome {
     pub n_freezes: usize,
     pub n_transfers: usize,
     pub n_cuts: usize,
+    pub n_bridges: usize,
+    pub n_slow_links: usize,
+    pub n_member_changes: usize,
     pub n_whole_cluster: usize,
     /// Planned faults that did not happen, each with its reason. Not empty: the run proves nothing.
     pub missed: Vec<String>,
 }
 
-/// The faults of a run of about `total`. The same seed gives the same plan. Cuts are among them
-/// where the peers are `proxied`.
+/// Which kinds of faults a plan may have beside those of processes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kinds {
+    /// Those of the network: peers reach each other through proxies.
+    pub network: bool,
+    /// Changes of membership, by the commands of `quorate`.
+    pub members: bool,
+}
+
+/// One fault in so many is a change of membership.
+const MEMBER_CHANGE_EVERY: u32 = 5;
+
+/// The faults of a run of about `total`. The same seed gives the same plan.
 #[must_use]
-pub fn plan(seed: u64, n_nodes: usize, total: Duration, proxied: bool) -> Vec<Step> {
+pub fn plan(seed: u64, n_nodes: usize, total: Duration, kinds: Kinds) -> Vec<Step> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut steps = Vec::new();
     let mut spent = Duration::ZERO;
+    // Due at every so many, so that a short run has some, but not before logs have been purged.
+    let mut since_change = random.random_range(0..MEMBER_CHANGE_EVERY - 1);
     loop {
-        let step = match proxied && random.random_ratio(1, 2) {
-            true => cut(&mut random, n_nodes),
-            false => step(&mut random, n_nodes),
+        since_change += 1;
+        let due = since_change >= MEMBER_CHANGE_EVERY;
+        let step = if kinds.members && due {
+            since_change = 0;
+            member_change(&mut random, n_nodes)
+        } else if kinds.network && random.random_ratio(1, 2) {
+            of_network(&mut random, n_nodes)
+        } else {
+            step(&mut random, n_nodes)
         };
         // Healing and elections come on top, so a run takes at least as long as it was told to.
         spent += step.pause + step.length();
@@ -90,6 +120,15 @@ pub fn plan(seed: u64, n_nodes: usize, total: Duration, proxied: bool) -> Vec<St
         }
         steps.push(step);
     }
+}
+
+fn member_change(random: &mut StdRng, n_nodes: usize) -> Step {
+    let target = match random.random_range(0..3) {
+        0 => Target::Leader,
+        _ => Target::Node(index(random.random(), n_nodes)),
+    };
+    let fault = if random.random_ratio(1, 2) { Fault::Replace } else { Fault::Rejoin };
+    Step { pause: Duration::from_millis(random.random_range(500..3000)), target, fault }
 }
 
 fn step(random: &mut StdRng, n_nodes: usize) -> Step {
@@ -114,19 +153,21 @@ fn step(random: &mut StdRng, n_nodes: usize) -> Step {
     Step { pause, target, fault }
 }
 
-fn cut(random: &mut StdRng, n_nodes: usize) -> Step {
-    let sides = match random.random_range(0..4) {
-        0..2 => Sides::Both,
-        2 => Sides::Inbound,
-        _ => Sides::Outbound,
-    };
+fn of_network(random: &mut StdRng, n_nodes: usize) -> Step {
     let target = match random.random_range(0..2) {
         0 => Target::Leader,
         _ => Target::Node(index(random.random(), n_nodes)),
     };
     let length = Duration::from_millis(random.random_range(300..6000));
     let pause = Duration::from_millis(random.random_range(500..3000));
-    Step { pause, target, fault: Fault::Cut { sides, length } }
+    let fault = match random.random_range(0..8) {
+        0 | 1 => Fault::Cut { sides: Sides::Both, length },
+        2 | 3 => Fault::Cut { sides: Sides::Inbound, length },
+        4 | 5 => Fault::Cut { sides: Sides::Outbound, length },
+        6 => Fault::Bridge { length },
+        _ => Fault::Slow { delay: Duration::from_millis(random.random_range(5..100)), length },
+    };
+    Step { pause, target, fault }
 }
 
 impl Step {
@@ -135,8 +176,12 @@ impl Step {
             Fault::Kill { down: length }
             | Fault::KillTwice { between: length }
             | Fault::Freeze { frozen: length }
-            | Fault::Cut { length, .. } => length,
+            | Fault::Cut { length, .. }
+            | Fault::Bridge { length }
+            | Fault::Slow { length, .. } => length,
             Fault::Transfer => Duration::ZERO,
+            // About as long as it takes.
+            Fault::Replace | Fault::Rejoin => Duration::from_secs(3),
         }
     }
 }
@@ -234,6 +279,36 @@ async fn strike(
             outcome.n_cuts += 1;
             Ok(())
         }
+        Fault::Bridge { length } => {
+            cluster.network.as_ref().context("peers without proxies")?.cut_all_but_bridge(hit[0]);
+            tokio::time::sleep(length).await;
+            cluster.network.as_ref().context("peers without proxies")?.heal();
+            outcome.n_bridges += 1;
+            Ok(())
+        }
+        Fault::Slow { delay, length } => {
+            let network = cluster.network.as_ref().context("peers without proxies")?;
+            network.slow_down(hit[0], delay);
+            tokio::time::sleep(length).await;
+            network.heal();
+            outcome.n_slow_links += 1;
+            Ok(())
+        }
+        Fault::Replace => {
+            let binary = cluster.kind.binary().to_owned();
+            members::wipe(cluster, hit[0])?;
+            members::replace(cluster, &binary, hit[0]).await?;
+            members::caught_up(cluster, hit[0]).await?;
+            outcome.n_member_changes += 1;
+            Ok(())
+        }
+        Fault::Rejoin => {
+            let binary = cluster.kind.binary().to_owned();
+            members::rejoin(cluster, &binary, hit[0]).await?;
+            members::caught_up(cluster, hit[0]).await?;
+            outcome.n_member_changes += 1;
+            Ok(())
+        }
         Fault::Transfer => {
             match transfer(cluster, hit[0]).await {
                 Ok(()) => outcome.n_transfers += 1,
@@ -294,11 +369,17 @@ mod tests {
     #[test]
     fn a_seed_replays_its_plan() {
         let minute = Duration::from_secs(60);
-        assert_eq!(plan(7, 3, minute, true), plan(7, 3, minute, true));
-        assert_ne!(plan(7, 3, minute, false), plan(8, 3, minute, false));
-        assert!(plan(7, 3, minute, false).len() > 8);
+        let kinds = Kinds { network: true, members: true };
+        let processes = Kinds::default();
+        assert_eq!(plan(7, 3, minute, kinds), plan(7, 3, minute, kinds));
+        assert_ne!(plan(7, 3, minute, processes), plan(8, 3, minute, processes));
+        assert!(plan(7, 3, minute, processes).len() > 8);
         let is_cut = |step: &Step| matches!(step.fault, Fault::Cut { .. });
-        assert!(plan(7, 3, minute, true).iter().any(is_cut));
-        assert!(!plan(7, 3, minute, false).iter().any(is_cut));
+        let changes = |step: &Step| matches!(step.fault, Fault::Replace | Fault::Rejoin);
+        assert!(plan(7, 3, minute, kinds).iter().any(is_cut));
+        assert!(!plan(7, 3, minute, processes).iter().any(|it| is_cut(it) || changes(it)));
+        for seed in 0..100 {
+            assert!(plan(seed, 3, minute, kinds).iter().any(changes), "seed {seed}");
+        }
     }
 }

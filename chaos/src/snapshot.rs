@@ -4,11 +4,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::cluster::{Cluster, ClusterKind, ClusterOptions, command};
+use crate::cluster::members::{caught_up, is_voter, replace, wipe};
+use crate::cluster::{Cluster, ClusterKind, ClusterOptions};
 use crate::numbers::float_len;
 use crate::report;
 use crate::torture::digests;
@@ -144,73 +145,6 @@ fn conclude(
     report::line(format!("  killed and recovered {} times, at {kills_ms:?} ms", kills_ms.len()));
     report::line(format!("  nodes agree: {agree}; errors of writers: {}", during.n_errors));
     agree && factor <= options.p99_factor_max && kills_ms.len() == options.n_kills
-}
-
-fn wipe(cluster: &mut Cluster, victim: usize) -> Result<()> {
-    let node = &mut cluster.nodes[victim];
-    node.process.kill()?;
-    std::fs::remove_dir_all(&node.data_dir)
-        .with_context(|| format!("wiping {}", node.data_dir.display()))?;
-    node.process.start()
-}
-
-/// `quorate member replace`, asked again while the newcomer is still starting.
-async fn replace(cluster: &Cluster, binary: &Path, victim: usize) -> Result<()> {
-    let node = &cluster.nodes[victim];
-    let endpoints: Vec<String> = cluster
-        .endpoints()
-        .into_iter()
-        .filter(|endpoint| *endpoint != node.ports.client())
-        .collect();
-    let (endpoints, peer) = (endpoints.join(","), node.ports.peer());
-    let args = [
-        "member",
-        "replace",
-        &node.name,
-        "--with",
-        &peer,
-        "--catch-up",
-        "10m",
-        "--endpoints",
-        &endpoints,
-    ];
-    let deadline = Instant::now() + INSTALL_PATIENCE;
-    loop {
-        let output = command::run(binary, &args, INSTALL_PATIENCE).await?;
-        if output.succeeded {
-            return Ok(());
-        }
-        let said = output.stderr.lines().last().unwrap_or_default();
-        report::progress(format!("`member replace` is asked again: {said}"));
-        ensure!(Instant::now() < deadline, "{} still fails: {}", args.join(" "), output.stderr);
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-/// The newcomer answers linearizable reads, is a member under its name, and the old one is not.
-async fn caught_up(cluster: &mut Cluster, victim: usize) -> Result<()> {
-    let deadline = Instant::now() + INSTALL_PATIENCE;
-    loop {
-        cluster.check_alive()?;
-        let node = &cluster.nodes[victim];
-        let answer = node.client.get("none", Duration::from_secs(2)).await;
-        if answer.is_ok() && is_voter(cluster, victim).await {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "{} did not come back: {answer:?}", node.name);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn is_voter(cluster: &Cluster, victim: usize) -> bool {
-    let node = &cluster.nodes[victim];
-    let request = proto::etcd::MemberListRequest { linearizable: true };
-    let Ok(answer) = node.client.cluster().member_list(request).await else {
-        return false;
-    };
-    let members = answer.into_inner().members;
-    members.len() == cluster.nodes.len()
-        && members.iter().any(|member| member.name == node.name && !member.is_learner)
 }
 
 async fn kill_while_installing(

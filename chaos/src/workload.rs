@@ -1,5 +1,6 @@
 //! Clients that use a cluster as applications do, and write down what they saw.
 
+pub mod compact;
 pub mod fill;
 pub mod kv;
 pub mod lease;
@@ -134,6 +135,7 @@ pub fn start(setting: &Setting, mix: Mix, seed: u64) -> anyhow::Result<Clients> 
     for _ in 0..mix.n_lease {
         clients.workers.spawn(lease::run(setting.with_own_connections()?, random()));
     }
+    clients.workers.spawn(compact::run(setting.with_own_connections()?, random()));
     for number in 0..mix.n_watch {
         clients.workers.spawn(watch::hop(setting.with_own_connections()?, number, random()));
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use chaos::disk::SyncedWrites;
+use chaos::synced_writes::SyncedWrites;
 use tests::clients::{etcdctl, run};
 use tests::fixture::Fixture;
 

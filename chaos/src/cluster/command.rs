@@ -39,6 +39,18 @@ pub async fn run(binary: &Path, args: &[&str], patience: Duration) -> Result<Out
     })
 }
 
+/// Copies a folder with all that is in it.
+///
+/// # Errors
+/// Those of `cp`.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    let status = std::process::Command::new("cp").arg("--archive").args([from, to]).status()?;
+    if !status.success() {
+        bail!("copying {} to {}: {status}", from.display(), to.display());
+    }
+    Ok(())
+}
+
 /// Runs a command that must succeed and print JSON.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
 //! The network between the nodes: every peer is reached through a proxy here, which can hold back
-//! the bytes of one direction between two nodes, as a partition does.
+//! the bytes of one direction between two nodes, as a partition does, or let them through slowly.
 //!
 //! Nobody is told: connections stay open, and what was held back flows on when the cut heals.
 
@@ -22,11 +22,20 @@ pub struct Network {
     _proxies: JoinSet<()>,
 }
 
-/// `cut[from][to]`: bytes of that direction wait.
+/// `links[from][to]` is one direction between two nodes.
 #[derive(Debug)]
 struct Links {
     names: Vec<String>,
-    cut: Vec<Vec<watch::Sender<bool>>>,
+    links: Vec<Vec<watch::Sender<Link>>>,
+}
+
+/// What a direction does with the bytes that are sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    /// They wait until it is healed.
+    is_cut: bool,
+    /// Each piece of at most 64 KiB takes so long.
+    delay: Duration,
 }
 
 /// The two ends of one node's proxy.
@@ -44,10 +53,11 @@ impl Network {
     /// A port is taken.
     pub fn start(proxies: &[Proxy]) -> Result<Network> {
         let n_nodes = proxies.len();
-        let row = || (0..n_nodes).map(|_| watch::channel(false).0).collect::<Vec<_>>();
+        let link = |_| watch::channel(Link::default()).0;
+        let row = || (0..n_nodes).map(link).collect::<Vec<_>>();
         let links = Arc::new(Links {
             names: proxies.iter().map(|proxy| proxy.name.clone()).collect(),
-            cut: (0..n_nodes).map(|_| row()).collect(),
+            links: (0..n_nodes).map(|_| row()).collect(),
         });
         let mut tasks = JoinSet::new();
         for (to, proxy) in proxies.iter().enumerate() {
@@ -62,24 +72,42 @@ impl Network {
 
     /// Nothing reaches the node any more.
     pub fn cut_inbound(&self, node: usize) {
-        for row in &self.links.cut {
-            row[node].send_replace(true);
-        }
+        self.links.links.iter().for_each(|row| cut(&row[node]));
     }
 
     /// Nothing that the node sends arrives any more.
     pub fn cut_outbound(&self, node: usize) {
-        for cell in &self.links.cut[node] {
-            cell.send_replace(true);
+        self.links.links[node].iter().for_each(cut);
+    }
+
+    /// All but `bridge` are cut from each other; each of them still reaches it.
+    pub fn cut_all_but_bridge(&self, bridge: usize) {
+        for (from, row) in self.links.links.iter().enumerate() {
+            for (to, link) in row.iter().enumerate() {
+                if from != bridge && to != bridge {
+                    cut(link);
+                }
+            }
         }
+    }
+
+    /// What the node sends and what is sent to it takes longer.
+    pub fn slow_down(&self, node: usize, delay: Duration) {
+        let slow = |link: &watch::Sender<Link>| link.send_modify(|link| link.delay = delay);
+        self.links.links[node].iter().for_each(slow);
+        self.links.links.iter().for_each(|row| slow(&row[node]));
     }
 
     /// Everything flows.
     pub fn heal(&self) {
-        for cell in self.links.cut.iter().flatten() {
-            cell.send_replace(false);
+        for link in self.links.links.iter().flatten() {
+            link.send_replace(Link::default());
         }
     }
+}
+
+fn cut(link: &watch::Sender<Link>) {
+    link.send_modify(|link| link.is_cut = true);
 }
 
 async fn accept(listener: TcpListener, to: usize, node: String, links: Arc<Links>) {
@@ -113,20 +141,24 @@ async fn connect(
     let (server_read, server_write) = outgoing.into_split();
     // The end of either direction ends both: gRPC does not use half-closed connections.
     tokio::select! {
-        () = pump(client_read, server_write, links.cut[from][to].subscribe()) => {}
-        () = pump(server_read, client_write, links.cut[to][from].subscribe()) => {}
+        () = pump(client_read, server_write, links.links[from][to].subscribe()) => {}
+        () = pump(server_read, client_write, links.links[to][from].subscribe()) => {}
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut cut: watch::Receiver<bool>) {
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::Receiver<Link>) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let Ok(n_bytes @ 1..) = from.read(&mut buffer).await else {
             // The end of a connection is news too, and must not overtake the cut.
-            let _ = cut.wait_for(|cut| !cut).await;
+            let _ = link.wait_for(|link| !link.is_cut).await;
             return;
         };
-        if cut.wait_for(|cut| !cut).await.is_err() {
+        let delay = link.borrow().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        if link.wait_for(|link| !link.is_cut).await.is_err() {
             return;
         }
         if to.write_all(&buffer[..n_bytes]).await.is_err() {

@@ -24,7 +24,9 @@ pub async fn run(mut setting: Setting, number: usize, think: Duration, mut rando
     while setting.phase.is_running() {
         let node = if random.random_ratio(4, 5) { home } else { any_node(&setting, &mut random) };
         let asked = ask(&setting, &known, &mut random);
-        let n_bytes = if random.random_ratio(1, 50) { 8000 } else { random.random_range(10..300) };
+        // Some large ones, so that logs are purged and snapshots are due within seconds.
+        let large = random.random_ratio(1, 5);
+        let n_bytes = random.random_range(if large { 4000..16_000 } else { 10..300 });
         let call_us = setting.recorder.now_us();
         let result = perform(&setting.nodes[node], &asked, n_bytes).await;
         let return_us = setting.recorder.now_us();

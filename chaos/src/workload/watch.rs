@@ -37,6 +37,7 @@ pub async fn follow(mut setting: Setting, node: usize) {
                         if !taken { break }
                         next = run.batches.last().and_then(|it| it.changes.last())
                             .map_or(next, |it| it.revision + 1).max(next);
+                        setting.recorder.follower_showed(node, next - 1);
                     }
                     () = setting.phase.changed(), if !done => {}
                     else => break,
@@ -128,6 +129,9 @@ impl Stream {
         let Ok(Some(answer)) = self.answers.message().await else {
             return false;
         };
+        if answer.canceled && run.is_compacted(answer.compact_revision, recorder.compacted()) {
+            return false;
+        }
         if answer.canceled {
             recorder.complain(format!(
                 "{} from revision {} on node {} was cancelled: compact revision {}, reason {:?}",
