@@ -22,7 +22,7 @@ ASSERTING := $(BIN)/quorate-asserting
 step = @tests/step "$(1)" "$(2)"
 
 .PHONY: help setup setup-build setup-clients build demo demo-etcd test check-format check-lints check-docs unit \
-        tidy clients operator differential build-asserting torture power-cut snapshot-small milvus-smoke accept bench bench-coordinator verify fix clean
+        tidy clients operator differential build-asserting torture power-cut snapshot-small milvus-smoke planted accept bench bench-coordinator verify fix clean
 
 help:
 	@grep -E '^## ' $(MAKEFILE_LIST) | cut -c4-
@@ -95,6 +95,7 @@ unit:
 
 tidy:
 	$(call step,tidy,2 seconds)
+	chaos/planted/run --check
 	$(CARGO) test $(RELEASE) -p quorate-tests --test tidy
 
 clients:
@@ -137,6 +138,11 @@ snapshot-small:
 milvus-smoke:
 	$(call step,the real Milvus 2.3.5 with our DataCoord and the leader killed,5 minutes)
 	$(CARGO) test $(RELEASE) -p quorate-tests --test milvus -- --test-threads 1
+
+## make planted    plants one bug after the other and notes what catches it (hours; goes on where it was); writes docs/planted.md
+planted: build
+	$(call step,planted bugs,about 20 minutes each; it can be interrupted)
+	chaos/planted/run --chaos $(CHAOS) $(PLANTED_FLAGS)
 
 ## make accept     every point that must be shown, at full size (about 3 hours); make accept-N for one
 accept: build
