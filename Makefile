@@ -118,6 +118,9 @@ build-asserting: build
 	$(CARGO) build $(RELEASE) --workspace --bin quorate \
 	    --config 'profile.release.package.openraft.debug-assertions=true'
 	cp --force $(BIN)/quorate $(ASSERTING)
+	if ! [ $(ASSERTING) -ef target/release/quorate-asserting ]; then
+	    ln -sfn $(ASSERTING) target/release/quorate-asserting
+	fi
 	$(CARGO) build $(RELEASE) --workspace --bins --quiet
 
 SECONDS_OF_FAULTS ?= 60
@@ -144,11 +147,11 @@ planted: build
 	$(call step,planted bugs,about 20 minutes each; it can be interrupted)
 	chaos/planted/run --chaos $(CHAOS) $(PLANTED_FLAGS)
 
-## make accept     every point that must be shown, at full size (about 3 hours); make accept-N for one
-accept: build
-	tests/accept 1 2 3 4 5 6 7 4-1 4-2 4-3 4-4 4-5 4-6 4-8
+## make accept     every point that must be shown, at full size (about 5 hours, and a night for 12-5); make accept-N for one
+accept: build-asserting
+	tests/accept 1 2 3 4 5 6 7 4-1 4-2 4-3 4-4 4-5 4-6 4-8 12-3 12-4 12-5
 
-accept-%: build
+accept-%: build-asserting
 	tests/accept $*
 
 ## make bench      everything against its peers; writes docs/benchmarks.md and docs/benchmarks-coordinator.md
