@@ -42,6 +42,7 @@ struct Tally {
     /// Of all nodes, that dropped nothing but the store's own notes.
     n_without_loss: usize,
     n_single: usize,
+    n_elections: usize,
     n_early: usize,
     n_lives: usize,
     n_pages: u64,
@@ -120,10 +121,19 @@ async fn live(
             let moment = Duration::from_millis(random.random_range(200..3000));
             tokio::time::sleep(moment).await;
         }
-        let hit = match single {
-            true => vec![index(random.random(), all.len())],
-            false => all.clone(),
-        };
+        let mut hit = all.clone();
+        if single {
+            hit = vec![index(random.random(), all.len())];
+            if random.random_ratio(1, 2) {
+                // Into an election: a vote that was given must still be known afterwards.
+                let leader = cluster.wait_leader(PATIENCE).await?;
+                hit = vec![(leader + 1) % all.len()];
+                cluster.nodes[leader].process.kill()?;
+                let moment = Duration::from_millis(random.random_range(200..700));
+                tokio::time::sleep(moment).await;
+                tally.n_elections += 1;
+            }
+        }
         cut(cluster, &hit, random.random(), tally)?;
     }
     healed(cluster, &load, tally).await?;
@@ -225,12 +235,14 @@ fn conclude(options: &PowerCutOptions, tally: &Tally) -> bool {
     let number = |n: usize| grouped(u64::try_from(n).unwrap_or(0));
     report::line(format!(
         "power cut seed {}: {} cuts of all nodes that dropped something ({} of them or of the {} \
-         that did not came before every node answered), {} of one node, {} clusters",
+         that did not came before every node answered), {} of one node ({} after a leader was \
+         killed), {} clusters",
         options.seed,
         tally.n_cuts,
         tally.n_early,
         tally.n_without_loss,
         tally.n_single,
+        tally.n_elections,
         tally.n_lives
     ));
     report::line(format!(
