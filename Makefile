@@ -62,9 +62,9 @@ demo-etcd: build
 	$(call step,demo of the etcd side,1 minute)
 	$(CHAOS) demo
 
-## make test       everything that a change must pass: about 20 minutes after the build
+## make test       everything that a change must pass: about 25 minutes after the build
 test: setup
-	@echo "make test: about 20 minutes after the build, on two cores"
+	@echo "make test: about 25 minutes after the build, on two cores"
 	$(MAKE) build
 	$(MAKE) check-format check-lints check-docs
 	$(MAKE) setup-clients

@@ -284,13 +284,13 @@ impl Recorder {
 
     /// The follower of a node has shown everything up to `revision`.
     pub fn follower_showed(&self, node: usize, revision: i64) {
-        self.shown.lock().expect("nobody panics with the lock").insert(node, revision);
+        self.shown.lock().expect("no thread panics with the lock").insert(node, revision);
     }
 
     /// What the followers of all nodes have shown.
     #[must_use]
     pub fn shown_by_all(&self, n_nodes: usize) -> i64 {
-        let shown = self.shown.lock().expect("nobody panics with the lock");
+        let shown = self.shown.lock().expect("no thread panics with the lock");
         if shown.len() < n_nodes { 0 } else { shown.values().copied().min().unwrap_or(0) }
     }
 

@@ -37,7 +37,7 @@ pub enum Order {
     /// Cuts the power of these: calls that wait fail, and nothing of that time has an effect any
     /// more.
     Cut { disks: Vec<usize>, seed: u64 },
-    /// Mounts these again after a cut. Nobody may use them.
+    /// Mounts these again after a cut. No process may use them.
     Remount { disks: Vec<usize> },
     /// Replaces what one is made to do.
     Faults { disk: usize, faults: Faults },
@@ -175,7 +175,7 @@ impl Served {
     }
 }
 
-/// Ends every call of a connection with an error, also where nobody serves it any more.
+/// Ends every call of a connection with an error, also where its process is gone.
 pub(super) fn abort(connection: u64) {
     // Where it is gone there is nothing to abort.
     let _ = std::fs::write(format!("{CONNECTIONS}/{connection}/abort"), "1");
