@@ -401,3 +401,28 @@ impl Timeline {
             .filter(move |change| change.key.starts_with(prefix))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{WatchBatch, WatchRun};
+
+    #[test]
+    fn only_a_watch_of_a_part_is_overtaken_by_a_compaction_that_was_asked_for() {
+        let run = |watcher: &str, shown: Option<i64>| WatchRun {
+            watcher: watcher.to_owned(),
+            node: 0,
+            prefix: String::new(),
+            start_revision: 10,
+            with_previous: false,
+            batches: shown
+                .map(|header_revision| WatchBatch { at_us: 0, header_revision, changes: vec![] })
+                .into_iter()
+                .collect(),
+        };
+        assert!(run("hopper 1", None).is_compacted(10, 20));
+        assert!(run("hopper 1", Some(15)).is_compacted(16, 20));
+        assert!(!run("hopper 1", Some(15)).is_compacted(15, 20), "it had shown that already");
+        assert!(!run("hopper 1", None).is_compacted(21, 20), "no client asked for that");
+        assert!(!run("follower of node 1", None).is_compacted(10, 20));
+    }
+}
