@@ -1,6 +1,8 @@
 //! The disk that forgets, mounted: as a local file system but for what it is made to do. Needs root
 //! and `/dev/fuse`, and fails where they are missing.
 
+#![allow(clippy::unwrap_used, reason = "a step of a test that fails ends the test")]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;

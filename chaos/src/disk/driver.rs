@@ -52,10 +52,8 @@ impl Disks {
         let answers = BufReader::new(orders.try_clone()?);
         let (mountpoints, connections) = (mountpoints.to_vec(), Vec::new());
         let mut disks = Disks { child, orders, answers, mountpoints, connections };
-        match disks.answer()? {
-            Answer::Mounted { connections } => disks.connections = connections,
-            other => bail!("the disks began with {other:?}"),
-        }
+        let answer = disks.answer()?;
+        disks.note(answer)?;
         Ok(disks)
     }
 
@@ -86,10 +84,11 @@ impl Disks {
     /// # Errors
     /// As [`Disks::freeze`].
     pub fn cut(&mut self, disks: &[usize], seed: u64) -> Result<Vec<Dropped>> {
-        match self.give(&Order::Cut { disks: disks.to_vec(), seed })? {
-            Answer::Cut { dropped } => Ok(dropped),
-            other => bail!("a cut was answered with {other:?}"),
+        let answer = self.give(&Order::Cut { disks: disks.to_vec(), seed })?;
+        if let Answer::Cut { dropped } = answer {
+            return Ok(dropped);
         }
+        bail!("a cut was answered with {answer:?}")
     }
 
     /// Mounts these again, after a cut and after their nodes are gone.
@@ -97,13 +96,8 @@ impl Disks {
     /// # Errors
     /// Somebody still uses one, or as [`Disks::freeze`].
     pub fn remount(&mut self, disks: &[usize]) -> Result<()> {
-        match self.give(&Order::Remount { disks: disks.to_vec() })? {
-            Answer::Mounted { connections } => {
-                self.connections = connections;
-                Ok(())
-            }
-            other => bail!("a new mount was answered with {other:?}"),
-        }
+        let answer = self.give(&Order::Remount { disks: disks.to_vec() })?;
+        self.note(answer)
     }
 
     /// Replaces what a disk is made to do.
@@ -119,10 +113,11 @@ impl Disks {
     /// # Errors
     /// There is none, or as [`Disks::freeze`].
     pub fn flip(&mut self, disk: usize, below: &str, n_bits: u64, seed: u64) -> Result<PathBuf> {
-        match self.give(&Order::Flip { disk, below: below.to_owned(), n_bits, seed })? {
-            Answer::Flipped { path } => Ok(path),
-            other => bail!("flipped bits were answered with {other:?}"),
+        let answer = self.give(&Order::Flip { disk, below: below.to_owned(), n_bits, seed })?;
+        if let Answer::Flipped { path } = answer {
+            return Ok(path);
         }
+        bail!("flipped bits were answered with {answer:?}")
     }
 
     /// Ends every call that waits for one of the disks with an error.
@@ -134,10 +129,19 @@ impl Disks {
         let mut line = serde_json::to_string(order)?;
         line.push('\n');
         self.orders.write_all(line.as_bytes()).context("an order to the disks")?;
-        match self.answer()? {
-            Answer::Failed { error } => bail!("the disks: {error}"),
-            answer => Ok(answer),
+        let answer = self.answer()?;
+        if let Answer::Failed { error } = answer {
+            bail!("the disks: {error}");
         }
+        Ok(answer)
+    }
+
+    fn note(&mut self, answer: Answer) -> Result<()> {
+        let Answer::Mounted { connections } = answer else {
+            bail!("a mount was answered with {answer:?}");
+        };
+        self.connections = connections;
+        Ok(())
     }
 
     fn answer(&mut self) -> Result<Answer> {
