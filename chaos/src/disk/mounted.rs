@@ -28,6 +28,9 @@ const NAME_BYTES_MAX: u32 = 255;
 const FALLOC_KEEP_SIZE: i32 = 1;
 const FALLOC_PUNCH_HOLE: i32 = 2;
 
+/// Names of a directory, with what is there.
+type Listing = Vec<(OsString, Ino, FileType)>;
+
 /// A disk of a shelf, for as long as its power is not cut.
 #[derive(Debug)]
 pub struct Mounted {
@@ -35,7 +38,7 @@ pub struct Mounted {
     disk: usize,
     epoch: u64,
     /// Names of the directories that are being listed, as they were when each was opened.
-    listings: Mutex<BTreeMap<u64, Vec<(OsString, Ino, FileType)>>>,
+    listings: Mutex<BTreeMap<u64, Listing>>,
     next_listing: AtomicU64,
 }
 
