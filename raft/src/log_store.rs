@@ -11,6 +11,7 @@ mod queue;
 mod recover;
 mod rocks_log;
 mod tail;
+mod wal_tail;
 mod writer;
 
 use std::fmt::Debug;

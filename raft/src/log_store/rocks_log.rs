@@ -11,6 +11,7 @@ use rocksdb::{
 use crate::rocks;
 
 use super::disk::{Fact, LogBatch, LogChange, LogDisk, VisitRow};
+use super::wal_tail::{self, Tail};
 
 const FAMILY_LOG: &str = "log";
 const FAMILY_FACTS: &str = "meta";
@@ -35,6 +36,15 @@ pub enum RocksLogError {
         path.display()
     )]
     Rocks { path: PathBuf, source: rocksdb::Error },
+    #[error(
+        "log {}: the record at byte {at} of {} is damaged, and a valid one follows at byte \
+         {next_at} of {}: what had been made durable is lost; replace this node with `quorate \
+         member replace`",
+        path.display(), file.display(), next.display()
+    )]
+    Damaged { path: PathBuf, file: PathBuf, at: u64, next: PathBuf, next_at: u64 },
+    #[error("log {}: reading its write-ahead log: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
 }
 
 pub struct RocksLog {
@@ -45,9 +55,38 @@ impl RocksLog {
     /// Opens or creates the log in `path`.
     ///
     /// # Errors
-    /// Another process holds it, or what is there is damaged. A write that a crash cut short is
-    /// not damage; a damaged one that had been synced is.
+    /// Another process holds it, or what is there is damaged. A write that a crash tore is not
+    /// damage; a damaged one that had been synced is.
     pub fn open(path: &Path) -> Result<RocksLog, RocksLogError> {
+        let source = match RocksLog::open_as_it_is(path) {
+            Err(RocksLogError::Rocks { source, .. })
+                if source.kind() == rocksdb::ErrorKind::Corruption =>
+            {
+                source
+            }
+            opened => return opened,
+        };
+        // Only now: RocksDB has found that nobody else has it open.
+        let mended = wal_tail::mend(path)
+            .map_err(|source| RocksLogError::Io { path: path.to_owned(), source })?;
+        match mended {
+            Tail::Sound => Err(RocksLogError::Rocks { path: path.to_owned(), source }),
+            Tail::Damaged { file, at, next, next_at } => {
+                Err(RocksLogError::Damaged { path: path.to_owned(), file, at, next, next_at })
+            }
+            Tail::Cut { file, at, cut_bytes } => {
+                tracing::warn!(
+                    file = %file.display(),
+                    at,
+                    cut_bytes,
+                    "the last write to the log was torn and never acknowledged: it is cut off"
+                );
+                RocksLog::open_as_it_is(path)
+            }
+        }
+    }
+
+    fn open_as_it_is(path: &Path) -> Result<RocksLog, RocksLogError> {
         let families = [
             ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, facts_options()),
             ColumnFamilyDescriptor::new(FAMILY_LOG, log_options()),
@@ -91,8 +130,8 @@ fn database_options() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    // A cut-off last record is what a crash leaves. Anything else that does not check would, in
-    // the default mode, silently end the log there, although it had been promised.
+    // Anything that does not check would, in the default mode, silently end the log there,
+    // although it had been promised. A last record with a hole is looked at by `wal_tail`.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_recycle_log_file_num(0);

@@ -43,6 +43,7 @@ impl Answer {
 struct Fold {
     batch: LogBatch,
     answers: Vec<Answer>,
+    /// Every change is synced before the next one is written: `wal_tail` counts on it.
     sync: bool,
     last_job: Option<u64>,
     last_index: Option<u64>,
@@ -105,6 +106,7 @@ impl Writer {
                 }
                 Job::Truncate { from, to } => {
                     fold.batch.changes.push(LogChange::Truncate { from, to });
+                    fold.sync = true;
                     fold.last_index = from.checked_sub(1);
                 }
                 Job::Purge { from, upto } => {
@@ -114,6 +116,7 @@ impl Writer {
                     fold.batch.changes.push(LogChange::Purge { from, to });
                     fold.last_index = fold.last_index.max(Some(upto.index));
                     fold.purged_below = Some(to);
+                    fold.sync = true;
                 }
                 Job::Stop => {
                     fold.sync = true;

@@ -79,6 +79,42 @@ async fn a_cut_off_write_is_forgiven_and_an_edited_one_is_not() {
     assert!(text.contains("member replace"), "{text}");
 }
 
+/// Pages reach a disk in any order: a power cut leaves the last record with a page missing.
+#[tokio::test]
+async fn a_last_record_with_a_hole_is_cut_off_and_an_earlier_flipped_byte_is_refused() {
+    let (disk, mut storage) = Disk::new();
+    append(&mut storage, history(50, 300)).await;
+    let wal_of = |dir: &Path| files(&dir.join("raftlog"), "log").pop().unwrap();
+    let before = wal_of(disk.path()).metadata().unwrap().len();
+    append(&mut storage, puts(50..51, 64 << 10)).await;
+    let after = wal_of(disk.path()).metadata().unwrap().len();
+    assert!(after - before > 64 << 10);
+
+    for hole in [before + 40, before + (20 << 10), after - (8 << 10)] {
+        let torn = disk.killed();
+        let wal = wal_of(torn.path());
+        let mut bytes = std::fs::read(&wal).unwrap();
+        bytes[hole as usize..][..4096].fill(0);
+        std::fs::write(&wal, bytes).unwrap();
+        let mut storage = open(torn.path(), |_| ()).unwrap();
+        assert_eq!(storage.log.last_log_id(), Some(log_id(49)), "hole at {hole}");
+        append(&mut storage, puts(50..60, 64 << 10)).await;
+        close(storage);
+        let storage = open(torn.path(), |_| ()).unwrap();
+        assert_eq!(storage.log.last_log_id(), Some(log_id(59)), "hole at {hole}");
+        close(storage);
+    }
+
+    let damaged = disk.killed();
+    let wal = wal_of(damaged.path());
+    let mut bytes = std::fs::read(&wal).unwrap();
+    bytes[(before / 2) as usize] ^= 0x04;
+    std::fs::write(&wal, bytes).unwrap();
+    let text = refusal(damaged.path());
+    assert!(text.contains("a valid one follows at byte"), "{text}");
+    assert!(text.contains("member replace"), "{text}");
+}
+
 #[tokio::test]
 async fn a_log_that_went_back_is_refused() {
     let (mut disk, mut storage) = Disk::new();
