@@ -12,6 +12,7 @@ use proto::quorate;
 use proto::quorate::change_members_request::{
     AddLearner, Change, Promote, Remove, Replace, UpdateEndpoints,
 };
+use statemachine::Fault;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -416,6 +417,12 @@ impl Node {
     pub async fn snapshot(&self) {
         // An engine that has stopped takes the node down by itself.
         drop(self.inner.engine.trigger().snapshot().await);
+    }
+
+    /// A read of the state failed, or found what cannot be read: nothing here can be trusted any
+    /// more, so the node stops.
+    pub fn state_failed(&self, fault: &Fault) {
+        self.inner.storage.state_failed(fault);
     }
 
     pub fn metrics(&self) -> Metrics {

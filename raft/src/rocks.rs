@@ -10,6 +10,7 @@ mod recent;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use crate::convert::{
     log_id_from_proto, log_id_to_proto, stored_membership_from_proto, stored_membership_to_proto,
 };
 use crate::durable;
+use crate::failure::{Area, OnFailure};
 use crate::types::{LogId, StoredMembership};
 
 pub use image::{Pinned, Row};
@@ -92,6 +94,8 @@ pub struct Tables {
     db: DB,
     recent: RecentEvents,
     home: Home,
+    /// Present once these are the tables of a node: a read that fails ends it then.
+    on_failure: OnceLock<OnFailure>,
 }
 
 /// Where tables are. Removes the directory in the end if they were replaced.
@@ -175,7 +179,21 @@ impl Tables {
 
     fn new(path: &Path, db: DB, memory: &StateMemory) -> Tables {
         let home = Home { path: path.to_owned(), retired: AtomicBool::new(false) };
-        Tables { db, recent: RecentEvents::new(memory.recent_bytes()), home }
+        let recent = RecentEvents::new(memory.recent_bytes());
+        Tables { db, recent, home, on_failure: OnceLock::new() }
+    }
+
+    /// From now on a read that fails is reported: what cannot be read cannot be served.
+    pub(crate) fn report_failures(&self, on_failure: &OnFailure) {
+        self.on_failure.get_or_init(|| on_failure.clone());
+    }
+
+    fn failed(&self, error: rocksdb::Error) -> Fault {
+        let fault = storage(error);
+        if let Some(on_failure) = self.on_failure.get() {
+            on_failure.report(Area::State, fault.to_string());
+        }
+        fault
     }
 
     /// Takes back `retire`.
@@ -302,7 +320,7 @@ impl Tables {
             return Ok(Some(row));
         }
         let family = self.family(table.name());
-        let row = image::get(&self.db, family, image::read_options(snapshot), key)?;
+        let row = image::get(self, family, image::read_options(snapshot), key)?;
         if is_event && let Some(row) = &row {
             self.recent.keep(key, row);
         }
@@ -320,7 +338,7 @@ impl Tables {
             return keys.iter().map(|key| self.row(table, key, snapshot)).collect();
         }
         let family = self.family(table.name());
-        image::get_many(&self.db, family, image::read_options(snapshot), keys)
+        image::get_many(self, family, image::read_options(snapshot), keys)
     }
 
     fn write_batch(&self, batch: WriteBatch) -> Result<(), rocksdb::Error> {
@@ -389,6 +407,7 @@ impl StateRead for Tables {
         visit: &mut Visit<'_>,
     ) -> Result<(), Fault> {
         let family = self.family(table.name());
-        image::scan(&self.db, family, image::read_options(None), (start, end), direction, visit)
+        let options = image::read_options(None);
+        image::scan(self, family, options, (start, end), direction, visit)
     }
 }

@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use proto::quorate;
+use statemachine::Fault;
 use tokio::sync::watch;
 
 use crate::apply::{
@@ -140,6 +141,7 @@ impl Storage {
         .map_err(|source| StorageOpenError::Log { path: log_path.clone(), source })?;
         let has_history = log.last_log_id().is_some() || log.vote().is_some();
         let memory = StateMemory::new(&options.memory);
+        generation.tables.report_failures(&options.on_failure);
         let generation = Generation::open(&data_dir, options.node, &memory, has_history)?;
         let position = generation.tables.position()?;
         check_log(&log_path, &log, options.node, &generation)?;
@@ -313,6 +315,11 @@ impl StorageControl {
         self.stop.stop();
         self.core.flusher.stop();
         for thread in self.background.lock().drain(..) {
+    /// A read of the state failed.
+    pub(crate) fn state_failed(&self, fault: &Fault) {
+        self.core.on_failure.report(Area::State, fault.to_string());
+    }
+
             if thread.join().is_err() {
                 tracing::error!("a thread of the storage panicked");
             }

@@ -218,6 +218,7 @@ fn install(core: &Core, staged: Staged) -> Result<(), Fault> {
         let state = generation.state.read();
         (state.revision(), state.compacted_revision())
     };
+    generation.tables.report_failures(&core.on_failure);
     replace(core, generation, &position);
     core.shelf.put(installed);
     core.ring.publish(AppliedEvent::Reset { revision, compacted_revision }, 0);

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use proto::quorate;
-use rocksdb::{ColumnFamily, DB, ReadOptions, Snapshot};
+use rocksdb::{ColumnFamily, ReadOptions, Snapshot};
 use statemachine::{Direction, Fault, StateRead, Table, Visit};
 
 use crate::convert::log_id_from_proto;
 use crate::types::LogId;
 
-use super::{FAMILY_RAFT, KEY_APPLIED, Tables, storage};
+use super::{FAMILY_RAFT, KEY_APPLIED, Tables};
 
 self_cell::self_cell!(
     struct Held {
@@ -41,7 +41,7 @@ impl Pinned {
         self.0.with_dependent(|tables, snapshot| {
             let family = tables.family(FAMILY_RAFT);
             let options = read_options(Some(snapshot));
-            let Some(row) = get(&tables.db, family, options, KEY_APPLIED.as_bytes())? else {
+            let Some(row) = get(tables, family, options, KEY_APPLIED.as_bytes())? else {
                 return Ok(None);
             };
             let message = quorate::LogId::decode(row).map_err(|error| Fault::Corrupt {
@@ -68,11 +68,13 @@ impl Pinned {
                 options.set_readahead_size(2 << 20);
                 let mut stopped = false;
                 let family = tables.family(table.name());
-                scan(&tables.db, family, options, (&[], None), Direction::Forward, &mut |k, v| {
-                    let flow = visit(Row { table, key: k, value: v })?;
+                let range = (&[][..], None);
+                let read = &mut |key: &[u8], value: &[u8]| {
+                    let flow = visit(Row { table, key, value })?;
                     stopped = flow.is_break();
                     Ok(flow)
-                })?;
+                };
+                scan(tables, family, options, range, Direction::Forward, read)?;
                 if stopped {
                     break;
                 }
@@ -110,7 +112,7 @@ impl StateRead for Pinned {
         self.0.with_dependent(|tables, snapshot| {
             let family = tables.family(table.name());
             let options = read_options(Some(snapshot));
-            scan(&tables.db, family, options, (start, end), direction, visit)
+            scan(tables, family, options, (start, end), direction, visit)
         })
     }
 }
@@ -124,12 +126,13 @@ pub(super) fn read_options(snapshot: Option<&Snapshot<'_>>) -> ReadOptions {
 }
 
 pub(super) fn get(
-    db: &DB,
+    tables: &Tables,
     family: &ColumnFamily,
     options: ReadOptions,
     key: &[u8],
 ) -> Result<Option<Bytes>, Fault> {
-    let row = db.get_pinned_cf_opt(family, key, &options).map_err(storage)?;
+    let row =
+        tables.db.get_pinned_cf_opt(family, key, &options).map_err(|error| tables.failed(error))?;
     Ok(row.map(|row| Bytes::copy_from_slice(&row)))
 }
 
@@ -139,7 +142,7 @@ const CACHED_ROWS_MAX: usize = 1024;
 
 /// Reads in the order in which rows lie, so that each block is searched and unpacked once.
 pub(super) fn get_many(
-    db: &DB,
+    tables: &Tables,
     family: &ColumnFamily,
     mut options: ReadOptions,
     keys: &[&[u8]],
@@ -150,9 +153,10 @@ pub(super) fn get_many(
     let mut rows = vec![None; keys.len()];
     for batch in order.chunks(BATCH_ROWS) {
         let sorted = batch.iter().map(|at| keys[*at]);
-        let found = db.batched_multi_get_cf_opt(family, sorted, true, &options);
+        let found = tables.db.batched_multi_get_cf_opt(family, sorted, true, &options);
         for (at, row) in batch.iter().zip(found) {
-            rows[*at] = row.map_err(storage)?.map(|row| Bytes::copy_from_slice(&row));
+            rows[*at] =
+                row.map_err(|error| tables.failed(error))?.map(|row| Bytes::copy_from_slice(&row));
         }
     }
     Ok(rows)
@@ -162,7 +166,7 @@ pub(super) fn get_many(
 const BATCH_ROWS: usize = 256;
 
 pub(super) fn scan(
-    db: &DB,
+    tables: &Tables,
     family: &ColumnFamily,
     mut options: ReadOptions,
     (start, end): (&[u8], Option<&[u8]>),
@@ -177,7 +181,7 @@ pub(super) fn scan(
     if let Some(end) = end {
         options.set_iterate_upper_bound(end);
     }
-    let mut rows = db.raw_iterator_cf_opt(family, options);
+    let mut rows = tables.db.raw_iterator_cf_opt(family, options);
     match direction {
         Direction::Forward => rows.seek_to_first(),
         Direction::Backward => rows.seek_to_last(),
@@ -191,5 +195,5 @@ pub(super) fn scan(
             Direction::Backward => rows.prev(),
         }
     }
-    rows.status().map_err(storage)
+    rows.status().map_err(|error| tables.failed(error))
 }

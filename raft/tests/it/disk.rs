@@ -1,8 +1,11 @@
 //! Log and state on a real disk: what a kill leaves, and what is refused.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use openraft::storage::RaftLogStorage;
+use parking_lot::Mutex;
+use raft::failure::OnFailure;
 use raft::types::Vote;
 
 use crate::support::{
@@ -113,6 +116,42 @@ async fn a_last_record_with_a_hole_is_cut_off_and_an_earlier_flipped_byte_is_ref
     let text = refusal(damaged.path());
     assert!(text.contains("a valid one follows at byte"), "{text}");
     assert!(text.contains("member replace"), "{text}");
+}
+
+#[tokio::test]
+async fn a_failed_read_of_the_state_stops_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let failures: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = failures.clone();
+    let mut storage = open(dir.path(), |options| {
+        options.on_failure = OnFailure::call(move |failure| seen.lock().push(failure.to_string()));
+        options.memory.block_cache_bytes = 0;
+    })
+    .unwrap();
+    commit(&mut storage, history(300, 2_000)).await;
+    storage.control.state.flush().unwrap();
+    for table in files(&dir.path().join("sm/gen-000001"), "sst") {
+        let mut bytes = std::fs::read(&table).unwrap();
+        let data = bytes.len() / 4;
+        bytes[data..data + 64].fill(0x5a);
+        std::fs::write(&table, bytes).unwrap();
+    }
+    let (_, pinned) = storage.control.state.view().pin(|_| ());
+    let mut failed = false;
+    for table in statemachine::Table::ALL {
+        let scanned = statemachine::StateRead::scan(
+            &pinned,
+            table,
+            &[],
+            None,
+            statemachine::Direction::Forward,
+            &mut |_, _| Ok(std::ops::ControlFlow::Continue(())),
+        );
+        failed |= scanned.is_err();
+    }
+    assert!(failed, "nothing was damaged");
+    let failures = failures.lock();
+    assert!(failures[0].starts_with("state storage failed: "), "{failures:?}");
 }
 
 #[tokio::test]

@@ -35,9 +35,9 @@ async fn catch_up(hub: &Arc<WatchHub>, watcher: &Arc<Watcher>) {
                 hub.registry.lock().cancel_compacted(watcher, revision);
                 return;
             }
-            // A fault of the storage stops the node, and with it every stream.
+            // It has been reported, which stops the node and with it every stream.
             Err(fault) => {
-                tracing::error!(error = %fault, "watch history cannot be read");
+                tracing::debug!(error = %fault, "watch history cannot be read");
                 hub.registry.lock().abandon(watcher);
                 return;
             }

@@ -42,7 +42,7 @@ impl History {
         let watcher = Arc::clone(watcher);
         let read = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            page(&node, &watcher, from)
+            page(&node, &watcher, from).inspect_err(|fault| node.state_failed(fault))
         });
         read.await.unwrap_or_else(|error| Err(Fault::Invariant(format!("history reader: {error}"))))
     }
@@ -85,7 +85,7 @@ impl<'a> PreviousValues<'a> {
         let replaced = event.replaced?;
         let store = self.store.get_or_insert_with(|| node.local_view().pin(|_| ()).1);
         history::fetch(store, replaced).unwrap_or_else(|fault| {
-            tracing::error!(error = %fault, "previous value cannot be read");
+            node.state_failed(&fault);
             None
         })
     }

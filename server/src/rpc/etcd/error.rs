@@ -3,7 +3,7 @@
 //! Go clients tell errors apart by the text and decide by the code whether to try again, so both
 //! must be exactly etcd's.
 
-use raft::{AskError, MembershipError, ProposeError, ReadError};
+use raft::{AskError, MembershipError, Node, ProposeError, ReadError};
 use statemachine::{Fault, Rejection};
 use tonic::{Code, Status};
 
@@ -231,9 +231,9 @@ pub(crate) fn membership(error: &MembershipError) -> Status {
     etcd_error.with_detail(&error.to_string())
 }
 
-/// The storage failed under a read: the node is about to stop.
-pub(crate) fn fault(fault: &Fault) -> Status {
-    tracing::error!(error = %fault, "read failed");
+/// The storage failed under a read: this stops the node, so the answer may never be sent.
+pub(crate) fn fault(node: &Node, fault: &Fault) -> Status {
+    node.state_failed(fault);
     EtcdError::Stopped.with_detail(&fault.to_string())
 }
 

@@ -56,7 +56,7 @@ impl Etcd {
         let inline = plan.n_rows().is_some_and(|n_rows| n_rows <= INLINE_ROWS_MAX);
         let read = move |store: &Pinned| plan.fetch(store);
         if inline { read(&store) } else { self.read_off_thread(store, read).await? }
-            .map_err(|fault| error::fault(&fault))
+            .map_err(|fault| error::fault(&self.node, &fault))
     }
 
     async fn put(
@@ -156,7 +156,7 @@ impl Etcd {
             && is_of_single_keys(request);
         let outcome = if inline { read(&store) } else { self.read_off_thread(store, read).await? };
         let mut response = outcome
-            .map_err(|fault| error::fault(&fault))?
+            .map_err(|fault| error::fault(&self.node, &fault))?
             .map_err(|rejection| error::rejection(&rejection))?;
         response.header = Some(self.headers.complete(response.header.as_ref()));
         Ok(response)

@@ -129,7 +129,7 @@ impl maintenance_server::Maintenance for Maintenance {
                 statemachine::digest::hash_kv(store, compacted, at)
             })
             .await?
-            .map_err(|fault| error::fault(&fault))?;
+            .map_err(|fault| error::fault(&self.0.node, &fault))?;
         Ok(Response::new(etcd::HashKvResponse {
             header: Some(self.0.headers.at(revision)),
             hash: fold(hash.hash),
