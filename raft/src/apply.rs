@@ -21,6 +21,7 @@ use crate::retention::Retention;
 use crate::rocks::{LogMark, Position};
 use crate::snapshot::Shelf;
 use crate::storage_metrics::StorageMetrics;
+use crate::types::LogId;
 use crate::view::View;
 
 pub use compactor::CompactionPace;
@@ -54,6 +55,10 @@ pub(crate) struct Core {
     pub(crate) on_failure: OnFailure,
     /// Asks the log for its durable end.
     pub(crate) log_durable: Box<dyn Fn() -> Option<u64> + Send + Sync>,
+    /// Asks the log for the last entry that it purged.
+    pub(crate) log_purged: Box<dyn Fn() -> Option<LogId> + Send + Sync>,
+    /// Asks the log for its size.
+    pub(crate) log_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Core {

@@ -201,6 +201,18 @@ impl LogStore {
         move || shared.upgrade()?.durable_end.load(Ordering::Acquire).checked_sub(1)
     }
 
+    /// As [`LogStore::purged`], without holding the log open.
+    pub fn purged_probe(&self) -> impl Fn() -> Option<LogId> + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || shared.upgrade()?.log.lock().purged
+    }
+
+    /// As [`LogStore::size_bytes`], without holding the log open.
+    pub fn size_probe(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || shared.upgrade().map_or(0, |shared| shared.log.lock().ledger.size_bytes())
+    }
+
     pub fn last_log_id(&self) -> Option<LogId> {
         let log = self.shared.log.lock();
         log.last.max(log.purged)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::node::Inner;
+use crate::snapshot::BuildTrouble;
 use crate::storage_metrics::StorageMetrics;
 
 #[derive(Clone)]
@@ -15,6 +16,8 @@ pub struct Metrics {
     /// Size on disk and in memtables of the state.
     pub state_disk_bytes: u64,
     pub state_memtable_bytes: u64,
+    /// Why snapshots cannot be built; `None` while they can.
+    pub snapshot_trouble: Option<BuildTrouble>,
     pub storage: Arc<StorageMetrics>,
 }
 
@@ -27,6 +30,7 @@ impl Metrics {
             inbound_bytes: node.inbound.size_bytes(),
             state_disk_bytes: node.storage.state.disk_bytes(),
             state_memtable_bytes: node.storage.state.memtable_bytes(),
+            snapshot_trouble: node.storage.snapshot_trouble(),
             storage: Arc::clone(&node.storage.metrics),
         }
     }

@@ -248,11 +248,10 @@ async fn retain(node: Arc<Inner>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        node.storage.drop_stale_snapshot();
         let trigger = node.engine.trigger();
         // A restored node begins without the front of its log: whoever joins needs a snapshot.
-        let needed = node.storage.newest_snapshot().is_none()
-            && node.storage.log.purged().is_some()
-            && node.leadership.borrow().mine.is_some();
+        let needed = node.storage.snapshot_is_missing() && node.leadership.borrow().mine.is_some();
         if (needed || node.storage.snapshot_is_due()) && trigger.snapshot().await.is_err() {
             return;
         }

@@ -16,6 +16,8 @@ pub struct RetentionPolicy {
     pub keep_log_bytes: u64,
     /// The log is purged beyond a snapshot that is being sent only when it is larger than this.
     pub sending_log_bytes_max: u64,
+    /// While no snapshot can be built the log is purged without one when it is larger than this.
+    pub unsnapshotted_log_bytes_max: u64,
 }
 
 impl Default for RetentionPolicy {
@@ -26,6 +28,7 @@ impl Default for RetentionPolicy {
             snapshot_age: Duration::from_secs(15 * 60),
             keep_log_bytes: 256 << 20,
             sending_log_bytes_max: 4 << 30,
+            unsnapshotted_log_bytes_max: 2 << 30,
         }
     }
 }
@@ -43,11 +46,18 @@ pub(crate) struct Retention {
     debt: Mutex<Debt>,
     /// Snapshots that are being sent, by their last index.
     pins: Mutex<BTreeMap<u64, usize>>,
+    /// Up to where the state was made durable because no snapshot could be built.
+    stand_in: Mutex<Option<u64>>,
 }
 
 impl Retention {
     pub(crate) fn new(policy: RetentionPolicy) -> Retention {
-        Retention { policy, debt: Mutex::default(), pins: Mutex::default() }
+        Retention {
+            policy,
+            debt: Mutex::default(),
+            pins: Mutex::default(),
+            stand_in: Mutex::default(),
+        }
     }
 
     pub(crate) fn applied(&self, bytes: u64, entries: u64) {
@@ -67,6 +77,16 @@ impl Retention {
         debt.bytes = debt.bytes.saturating_sub(covered.bytes);
         debt.entries = debt.entries.saturating_sub(covered.entries);
         debt.since = (debt.entries > 0).then(Instant::now);
+        *self.stand_in.lock() = None;
+    }
+
+    /// No snapshot could be built, and the state is durable up to `index`.
+    pub(crate) fn stood_in(&self, index: u64) {
+        *self.stand_in.lock() = Some(index);
+    }
+
+    pub(crate) fn newest_stand_in(&self) -> Option<u64> {
+        *self.stand_in.lock()
     }
 
     pub(crate) fn installed(&self) {

@@ -9,12 +9,14 @@
 //! Everything slow happens before openraft hears of it: an install replaces one small file and a
 //! pointer.
 
+mod attempts;
 mod build;
 mod image;
 mod manifest;
 mod receive;
 mod send;
 mod stage;
+mod turn;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use statemachine::versions;
 
 use crate::rocks::StateOpenError;
 
+pub use attempts::BuildTrouble;
 pub use build::Builder;
 pub use image::Image;
 pub(crate) use image::Shelf;
@@ -41,6 +44,8 @@ pub enum SnapshotData {
     Image(std::sync::Arc<Image>),
     /// One that arrived, ready to be installed.
     Staged(Box<Staged>),
+    /// Stands for one that could not be built: it keeps the engine running and is never sent.
+    Unbuilt,
 }
 
 /// Why a snapshot was not built, received or installed.
@@ -80,6 +85,10 @@ pub enum SnapshotError {
     NoFile { index: u32 },
     #[error("another snapshot is arriving")]
     Superseded,
+    #[error("a snapshot that arrived before is being verified and loaded: send again later")]
+    Busy,
+    #[error("the snapshot was not built, so there is nothing to install")]
+    Unbuilt,
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SnapshotError {

@@ -286,6 +286,9 @@ async fn with_signs_of_life<T>(
 pub(crate) fn image_of(data: SnapshotData) -> Result<Arc<crate::snapshot::Image>, Status> {
     match data {
         SnapshotData::Image(image) => Ok(image),
+        SnapshotData::Unbuilt => Err(Status::unavailable(
+            "no snapshot could be built yet, see the warnings of this node",
+        )),
         SnapshotData::Staged(_) => Err(Status::internal("a snapshot that arrived is not sent")),
     }
 }

@@ -28,7 +28,8 @@ use crate::log_store::{LogOpenError, LogOptions, LogStore, RocksLog, RocksLogErr
 use crate::retention::{Retention, RetentionPolicy};
 use crate::rocks::{Position, RocksMemory, StateMemory, StateOpenError};
 use crate::snapshot::{
-    Builder, Image, OnStep, Receiving, Shelf, SnapshotError, SnapshotSource, sweep_received,
+    BuildTrouble, Builder, Image, OnStep, Receiving, Shelf, SnapshotError, SnapshotSource,
+    sweep_received,
 };
 use crate::storage_metrics::StorageMetrics;
 use crate::types::{LogId, Vote};
@@ -80,8 +81,6 @@ pub enum StorageOpenError {
     Generation(#[from] GenerationError),
     #[error(transparent)]
     State(#[from] StateOpenError),
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
     #[error(
         "{} ends at entry {found}, but entry {expected} had been made durable in it: the log was \
          replaced or went back, and with it this node would forget what it has acknowledged; \
@@ -141,13 +140,15 @@ impl Storage {
         .map_err(|source| StorageOpenError::Log { path: log_path.clone(), source })?;
         let has_history = log.last_log_id().is_some() || log.vote().is_some();
         let memory = StateMemory::new(&options.memory);
-        generation.tables.report_failures(&options.on_failure);
         let generation = Generation::open(&data_dir, options.node, &memory, has_history)?;
+        generation.tables.report_failures(&options.on_failure);
         let position = generation.tables.position()?;
         check_log(&log_path, &log, options.node, &generation)?;
         check_state(&log_path, &log, &position)?;
-        let shelf = Shelf::open(&data_dir, metrics.clone())?;
-        sweep_received(&data_dir)?;
+        let shelf = Shelf::open(&data_dir, metrics.clone());
+        if let Err(error) = sweep_received(&data_dir) {
+            tracing::warn!(%error, "what is left of a snapshot that arrived stays");
+        }
         drop_stale_snapshot(&shelf, &log, &position);
         let core = Arc::new(Core {
             node: options.node,
@@ -162,6 +163,8 @@ impl Storage {
             metrics: metrics.clone(),
             on_failure: options.on_failure.clone(),
             log_durable: Box::new(log.durable_probe()),
+            log_purged: Box::new(log.purged_probe()),
+            log_bytes: Box::new(log.size_probe()),
         });
         let builder = Builder::new(core.clone(), data_dir.clone(), memory, options.on_step.clone());
         start(core, builder, log, metrics, options.compaction)
@@ -253,7 +256,27 @@ fn drop_stale_snapshot(shelf: &Shelf, log: &LogStore, position: &Position) {
 impl StorageControl {
     /// Whether openraft should be told to build a snapshot now.
     pub fn snapshot_is_due(&self) -> bool {
-        self.core.retention.snapshot_is_due()
+        self.core.retention.snapshot_is_due() && self.builder.may_try()
+    }
+
+    /// Whether a peer could need a snapshot that is not here, and one may be tried now.
+    pub(crate) fn snapshot_is_missing(&self) -> bool {
+        let newest = self.newest_snapshot().and_then(|image| image.last_applied());
+        self.log.purged().is_some_and(|purged| newest < Some(purged)) && self.builder.may_try()
+    }
+
+    /// Frees what a snapshot holds that ends before the log begins: no peer can use it.
+    pub(crate) fn drop_stale_snapshot(&self) {
+        let newest = self.newest_snapshot().and_then(|image| image.last_applied());
+        if newest.is_some() && newest < self.log.purged() {
+            tracing::info!("dropping a snapshot that is behind the log");
+            self.core.shelf.clear();
+        }
+    }
+
+    /// Why snapshots cannot be built; `None` while they can.
+    pub fn snapshot_trouble(&self) -> Option<BuildTrouble> {
+        self.builder.trouble()
     }
 
     pub fn newest_snapshot(&self) -> Option<Arc<Image>> {
@@ -279,8 +302,10 @@ impl StorageControl {
     /// Index up to which the log should be purged now, if any of it should.
     pub fn purge_upto(&self) -> Option<u64> {
         let policy = &self.core.retention.policy;
-        let snapshot = self.core.shelf.newest()?.last_applied()?.index;
-        let mut upto = self.log.index_before(snapshot, policy.keep_log_bytes)?;
+        let snapshot = self.newest_snapshot().and_then(|image| image.last_applied());
+        let stood_in = self.core.retention.newest_stand_in();
+        let covered = snapshot.map(|snapshot| snapshot.index).max(stood_in)?;
+        let mut upto = self.log.index_before(covered, policy.keep_log_bytes)?;
         if let Some(pin) = self.core.retention.lowest_pin()
             && self.log.size_bytes() <= policy.sending_log_bytes_max
         {
@@ -288,6 +313,11 @@ impl StorageControl {
         }
         let purged = self.log.purged().map(|purged| purged.index);
         (Some(upto) > purged).then_some(upto)
+    }
+
+    /// A read of the state failed.
+    pub(crate) fn state_failed(&self, fault: &Fault) {
+        self.core.on_failure.report(Area::State, fault.to_string());
     }
 
     /// The last vote on the disk.
@@ -315,11 +345,6 @@ impl StorageControl {
         self.stop.stop();
         self.core.flusher.stop();
         for thread in self.background.lock().drain(..) {
-    /// A read of the state failed.
-    pub(crate) fn state_failed(&self, fault: &Fault) {
-        self.core.on_failure.report(Area::State, fault.to_string());
-    }
-
             if thread.join().is_err() {
                 tracing::error!("a thread of the storage panicked");
             }

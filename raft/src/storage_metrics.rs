@@ -175,6 +175,7 @@ pub struct StorageMetrics {
     pub compaction_rows: Counter,
     // --- snapshots
     pub snapshot_build: Histogram,
+    pub snapshot_build_failures: Counter,
     pub snapshot_verify: Histogram,
     pub snapshot_install: Histogram,
     pub snapshot_size_bytes: Gauge,

@@ -120,7 +120,7 @@ impl Flusher {
         }
     }
 
-    pub(super) fn flush_now(&self, core: &Core) -> Result<(), Failure> {
+    pub(crate) fn flush_now(&self, core: &Core) -> Result<(), Failure> {
         let _one = self.flushing.lock();
         let started = Instant::now();
         let taken = {

@@ -66,8 +66,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         }
     }
 
-    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
-        if force || self.builder.has_room() { Some(self.builder.clone()) } else { None }
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
+        Some(self.builder.clone())
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
@@ -85,10 +85,23 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let Some(image) = self.core.shelf.newest() else {
-            return Ok(None);
+        let purged = (self.core.log_purged)();
+        let newest = self.core.shelf.newest();
+        // One that ends before the log begins is of no use to a peer.
+        let Some(image) = newest.filter(|image| image.last_applied() >= purged) else {
+            return Ok(purged.is_some().then(|| self.stand_in()));
         };
         let meta = image.meta().map_err(io::Error::other)?;
         Ok(Some(Snapshot { meta, snapshot: SnapshotData::Image(image) }))
+    }
+}
+
+impl StateMachine {
+    /// Where the front of the log is purged openraft ends without a snapshot. The retention task
+    /// builds one as soon as it can; until then a peer that needs it waits.
+    fn stand_in(&self) -> Snapshot {
+        let Position { applied, membership } = self.core.position.lock().clone();
+        let meta = SnapshotMeta { last_log_id: applied, last_membership: membership };
+        Snapshot { meta, snapshot: SnapshotData::Unbuilt }
     }
 }

@@ -66,33 +66,17 @@ pub(crate) struct Shelf {
 
 impl Shelf {
     /// Takes up what an earlier run left; deletes what is unfinished, damaged or older. A snapshot
-    /// is never the only copy of anything, so none of that is worth stopping for.
-    pub(crate) fn open(
-        data_dir: &Path,
-        metrics: Arc<StorageMetrics>,
-    ) -> Result<Shelf, SnapshotError> {
+    /// is never the only copy of anything, so none of that is worth stopping for, nor is a
+    /// directory that cannot be used: building one fails then, and is tried again.
+    pub(crate) fn open(data_dir: &Path, metrics: Arc<StorageMetrics>) -> Shelf {
         let dir = data_dir.join(SNAPSHOT_DIR);
-        std::fs::create_dir_all(&dir).map_err(io_error(&dir))?;
-        let mut newest: Option<Image> = None;
-        for entry in std::fs::read_dir(&dir).map_err(io_error(&dir))? {
-            let path = entry.map_err(io_error(&dir))?.path();
-            let image = match complete(&path) {
-                Ok(image) => image,
-                Err(error) => {
-                    tracing::info!(%error, path = %path.display(), "deleting a snapshot");
-                    durable::remove_dir(&path).map_err(io_error(&path))?;
-                    continue;
-                }
-            };
-            let newer = newest.as_ref().is_none_or(|n| image.last_applied() > n.last_applied());
-            let older = if newer { newest.replace(image) } else { Some(image) };
-            if let Some(older) = older {
-                older.replaced.store(true, Ordering::Release);
-            }
-        }
+        let newest = take_up(&dir).unwrap_or_else(|error| {
+            tracing::warn!(%error, "snapshots of an earlier run are not used");
+            None
+        });
         let shelf = Shelf { dir, newest: Mutex::new(newest.map(Arc::new)), metrics };
         shelf.measure();
-        Ok(shelf)
+        shelf
     }
 
     pub(crate) fn newest(&self) -> Option<Arc<Image>> {
@@ -133,6 +117,29 @@ impl Shelf {
         self.metrics.snapshot_size_bytes.set(size);
         self.metrics.snapshot_index.set(index.map_or(0, |log_id| log_id.index));
     }
+}
+
+/// The newest complete snapshot in `dir`; all others go.
+fn take_up(dir: &Path) -> Result<Option<Image>, SnapshotError> {
+    std::fs::create_dir_all(dir).map_err(io_error(dir))?;
+    let mut newest: Option<Image> = None;
+    for entry in std::fs::read_dir(dir).map_err(io_error(dir))? {
+        let path = entry.map_err(io_error(dir))?.path();
+        let image = match complete(&path) {
+            Ok(image) => image,
+            Err(error) => {
+                tracing::info!(%error, path = %path.display(), "deleting a snapshot");
+                durable::remove_dir(&path).map_err(io_error(&path))?;
+                continue;
+            }
+        };
+        let newer = newest.as_ref().is_none_or(|n| image.last_applied() > n.last_applied());
+        let older = if newer { newest.replace(image) } else { Some(image) };
+        if let Some(older) = older {
+            older.replaced.store(true, Ordering::Release);
+        }
+    }
+    Ok(newest)
 }
 
 fn complete(dir: &Path) -> Result<Image, SnapshotError> {

@@ -4,7 +4,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use proto::quorate;
 
@@ -40,7 +39,8 @@ impl Receiving {
     /// Begins, or goes on with, the transfer of a snapshot, and supersedes any other.
     ///
     /// # Errors
-    /// The manifest is not usable by this binary, or there is no room.
+    /// The manifest is not usable by this binary, there is no room, or one that arrived before is
+    /// still being verified or installed.
     pub fn begin(
         builder: &Builder,
         manifest: quorate::SnapshotManifest,
@@ -51,7 +51,15 @@ impl Receiving {
             return Err(SnapshotError::Incompatible { found, schema, known: SNAPSHOT_ROCKSDB });
         }
         let shared = builder.shared.clone();
-        let number = shared.receiving.fetch_add(1, Ordering::AcqRel) + 1;
+        let turns = Arc::clone(&shared.turns);
+        turns.begin(|number| Receiving::open(shared, number, manifest))
+    }
+
+    fn open(
+        shared: Arc<Shared>,
+        number: u64,
+        manifest: quorate::SnapshotManifest,
+    ) -> Result<Receiving, SnapshotError> {
         let receive_dir = shared.data_dir.join(RECEIVE_DIR);
         let dir = receive_dir.join(format!("{}.{PART_SUFFIX}", manifest.id));
         std::fs::create_dir_all(&receive_dir).map_err(io_error(&receive_dir))?;
@@ -90,9 +98,8 @@ impl Receiving {
     /// The part is damaged or not the next one of its file, the disk fails, or another transfer
     /// has begun.
     pub fn write(&mut self, part: &Part) -> Result<(), SnapshotError> {
-        if self.shared.receiving.load(Ordering::Acquire) != self.number {
-            return Err(SnapshotError::Superseded);
-        }
+        let turns = Arc::clone(&self.shared.turns);
+        let _mine = turns.write(self.number)?;
         let at = part.file as usize;
         let Some(file) = self.manifest.files.get(at) else {
             return Err(SnapshotError::NoFile { index: part.file });
@@ -144,10 +151,13 @@ impl Receiving {
     ///
     /// # Errors
     /// Something is missing, damaged, or differs from the manifest; what arrived is deleted then.
+    /// Or another transfer has begun.
     pub fn finish(mut self) -> Result<SnapshotData, SnapshotError> {
+        let turn = self.shared.turns.finish(self.number)?;
         self.open = None;
         let staged = self.verify().and_then(|()| {
-            Staged::from_files(&self.shared, &self.dir.join(TABLES_DIR), &self.manifest)
+            let tables_dir = self.dir.join(TABLES_DIR);
+            Staged::from_files(&self.shared, &tables_dir, &self.manifest, Some(turn))
         });
         // Its files are the generation's now, or useless.
         durable::remove_dir(&self.dir).map_err(io_error(&self.dir))?;

@@ -14,6 +14,7 @@ use crate::rocks::{Position, Tables};
 
 use super::build::{Shared, sync_files};
 use super::manifest;
+use super::turn::Turn;
 use super::{
     Image, Installed, OnStep, RECEIVE_DIR, STAGED_SUFFIX, SnapshotError, TABLES_DIR, io_error,
 };
@@ -27,6 +28,8 @@ pub struct Staged {
     image_dir: PathBuf,
     manifest: quorate::SnapshotManifest,
     on_step: OnStep,
+    /// Dropped last: until then no other transfer begins.
+    _turn: Option<Turn>,
 }
 
 impl Staged {
@@ -40,7 +43,7 @@ impl Staged {
         let dir = shared.data_dir.join(RECEIVE_DIR).join(name);
         durable::remove_dir(&dir).map_err(io_error(&dir))?;
         copy_image(&image.tables_dir(), &dir, image.manifest())?;
-        let staged = Staged::from_files(shared, &dir, image.manifest());
+        let staged = Staged::from_files(shared, &dir, image.manifest(), None);
         durable::remove_dir(&dir).map_err(io_error(&dir))?;
         staged
     }
@@ -50,6 +53,7 @@ impl Staged {
         shared: &Shared,
         files_dir: &Path,
         manifest: &quorate::SnapshotManifest,
+        turn: Option<Turn>,
     ) -> Result<Staged, SnapshotError> {
         let started = Instant::now();
         let sm_dir = generation::state_dir(&shared.data_dir);
@@ -59,10 +63,11 @@ impl Staged {
         let mut staged = Staged {
             loaded: None,
             sm_dir,
-            staged_dir: shelf_dir.join(format!("{}.{STAGED_SUFFIX}", manifest.id)),
+            staged_dir: shelf_dir.join(format!("{}-{number:06}.{STAGED_SUFFIX}", manifest.id)),
             image_dir: shelf_dir.join(&manifest.id),
             manifest: manifest.clone(),
             on_step: shared.on_step.clone(),
+            _turn: turn,
         };
         shared.on_step.reached("stage: link");
         staged.link_image(files_dir)?;

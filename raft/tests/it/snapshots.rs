@@ -37,6 +37,7 @@ async fn install(storage: &mut Storage, data: SnapshotData) {
     let manifest = match &data {
         SnapshotData::Staged(staged) => staged.manifest().clone(),
         SnapshotData::Image(image) => image.manifest().clone(),
+        SnapshotData::Unbuilt => panic!("a stand-in is not installed"),
     };
     let meta = raft::convert::snapshot_meta_from_manifest(&manifest).unwrap();
     storage.machine.install_snapshot(&meta, data).await.unwrap();
@@ -194,7 +195,11 @@ async fn killed_at_every_step_of_an_install_it_recovers() {
         let installed = matches!(step, "install: publish" | "install: done");
         assert_eq!(facts(&storage.control), if installed { new } else { old }, "at {step}");
         if installed {
-            // What followers will be offered joins the log.
+            // What followers will be offered joins the log; the leader builds it where it is not
+            // published yet.
+            if storage.control.newest_snapshot().is_none() {
+                build(&mut storage).await;
+            }
             let snapshot = storage.control.newest_snapshot().unwrap().last_applied();
             assert_eq!(snapshot, Some(log_id(399)), "at {step}");
             commit(&mut storage, puts(400..410, 10)).await;
@@ -276,4 +281,101 @@ async fn the_log_is_purged_by_bytes_and_not_beyond_a_snapshot_that_is_being_sent
     close(storage);
     let snapshots = std::fs::read_dir(dir.path().join("snap")).unwrap().count();
     assert_eq!(snapshots, 1, "only the newest snapshot is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_cannot_be_built_costs_no_node_and_the_log_is_purged_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = |options: &mut raft::storage::StorageOptions| {
+        options.retention.snapshot_log_bytes = 1 << 20;
+        options.retention.keep_log_bytes = 1 << 20;
+        options.retention.unsnapshotted_log_bytes_max = 4 << 20;
+    };
+    let mut storage = open(dir.path(), small).unwrap();
+    let snapshots = dir.path().join("snap");
+    std::fs::remove_dir_all(&snapshots).unwrap();
+    std::fs::write(&snapshots, "in the way").unwrap();
+
+    commit(&mut storage, history(2_000, 1_000)).await;
+    assert!(storage.control.snapshot_is_due());
+    assert!(matches!(build(&mut storage).await.snapshot, SnapshotData::Unbuilt));
+    let trouble = storage.control.snapshot_trouble().unwrap();
+    assert_eq!(trouble.attempts, 1);
+    assert!(trouble.error.contains("snap"), "{trouble:?}");
+    assert!(!storage.control.snapshot_is_due(), "it is tried again at once");
+    assert_eq!(storage.control.purge_upto(), None, "the log is still short");
+    assert_eq!(storage.control.metrics.snapshot_build_failures.get(), 1);
+
+    commit(&mut storage, puts(2_000..6_000, 1_000)).await;
+    let stand_in = build(&mut storage).await;
+    assert_eq!(stand_in.meta.last_log_id, Some(log_id(5_999)));
+    let upto = storage.control.purge_upto().unwrap();
+    assert!((3_000..6_000).contains(&upto), "{upto}");
+    storage.log.purge(log_id(upto)).await.unwrap();
+    let expected = facts(&storage.control);
+    // A peer that needs a snapshot waits; without one openraft would end.
+    let current = storage.machine.get_current_snapshot().await.unwrap().unwrap();
+    assert!(matches!(current.snapshot, SnapshotData::Unbuilt));
+    close(storage);
+
+    let mut storage = open(dir.path(), small).unwrap();
+    start(&mut storage).await;
+    assert_eq!(facts(&storage.control), expected);
+    std::fs::remove_file(&snapshots).unwrap();
+    assert!(matches!(build(&mut storage).await.snapshot, SnapshotData::Image(_)));
+    assert_eq!(storage.control.snapshot_trouble(), None);
+    close(storage);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_is_being_finished_is_not_disturbed_by_another_of_the_same_snapshot() {
+    let (_disk, mut from) = Disk::of_node(8);
+    commit(&mut from, history(400, 500)).await;
+    build(&mut from).await;
+    let new = facts(&from.control);
+    let manifest = source(&from.control).manifest().clone();
+
+    let dir = tempfile::tempdir().unwrap();
+    let (reached, loading) = std::sync::mpsc::sync_channel(1);
+    let (resume, resumed) = std::sync::mpsc::sync_channel::<()>(1);
+    let resumed = Mutex::new(resumed);
+    let on_step = OnStep::call(move |step| {
+        if step == "stage: load" {
+            reached.send(()).unwrap();
+            resumed.lock().recv().unwrap();
+        }
+    });
+    let mut to = open(dir.path(), |options| options.on_step = on_step).unwrap();
+    commit(&mut to, history(20, 10)).await;
+
+    // One that was superseded while it was written ends without touching what the other has.
+    let mut early = to.control.receive_snapshot(manifest.clone()).unwrap();
+    let mut sending = source(&from.control);
+    early.write(&sending.next_part().unwrap().unwrap()).unwrap();
+    let mut receiving = to.control.receive_snapshot(manifest.clone()).unwrap();
+    let part = sending.next_part().unwrap();
+    if let Some(part) = part {
+        let text = early.write(&part).unwrap_err().to_string();
+        assert_eq!(text, "another snapshot is arriving");
+    }
+    let text = early.finish().err().unwrap().to_string();
+    assert_eq!(text, "another snapshot is arriving");
+    let mut sending = source(&from.control);
+    sending.resume(receiving.have());
+    assert!(carry(&mut sending, &mut receiving, usize::MAX));
+
+    let finishing = std::thread::spawn(move || receiving.finish());
+    loading.recv().unwrap();
+    let busy = |control: &StorageControl| {
+        let error = control.receive_snapshot(manifest.clone()).err();
+        error.is_some_and(|error| error.to_string().contains("send again later"))
+    };
+    assert!(busy(&to.control), "a second transfer began while the first was loaded");
+    resume.send(()).unwrap();
+    let staged = finishing.join().unwrap().unwrap();
+    assert!(busy(&to.control), "a second transfer began before the first was installed");
+    install(&mut to, staged).await;
+    assert_eq!(facts(&to.control), new);
+    assert!(!busy(&to.control));
+    close(to);
 }

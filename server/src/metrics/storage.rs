@@ -142,6 +142,12 @@ fn snapshots(page: &mut Page, metrics: &Metrics) {
         storage.snapshot_size_bytes.get(),
     );
     page.counter(
+        "quorate_storage_snapshot_build_failures_total",
+        "Attempts to build a snapshot that failed; the node goes on and tries again",
+        &[],
+        storage.snapshot_build_failures.get(),
+    );
+    page.counter(
         "quorate_storage_snapshot_received_bytes_total",
         "Bytes of snapshots received from peers",
         &[],

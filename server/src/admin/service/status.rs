@@ -47,6 +47,12 @@ pub(super) fn of(node: &Node, data_dir: &Path, started: Instant) -> admin::NodeS
     if status.state >= NodeState::Keyspace {
         add_state(&mut reply, node);
     }
+    if let Some(trouble) = &sizes.snapshot_trouble {
+        reply.warnings.push(format!(
+            "no snapshot could be built in {} attempts: {}; it is tried again",
+            trouble.attempts, trouble.error
+        ));
+    }
     if status.joint {
         reply.warnings.push("a membership change is not complete yet".to_owned());
     }
