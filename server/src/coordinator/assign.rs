@@ -74,15 +74,25 @@ impl Assigner {
         }
     }
 
-    /// Stops handing out of a growing segment. Whoever seals it says with [`Assigner::reopen`] where
-    /// that did not succeed.
+    /// Stops handing out of a growing segment. Whoever seals it then calls one of the next three.
     pub(crate) fn close(&self, id: SegmentId, segment: &Segment, lead: &Lead) -> Closed {
         let growth = lead.local().read(|state| state.views().segments().growth(id).copied());
         self.lot(&key_of(segment)).close(id, segment, growth.as_ref())
     }
 
-    pub(crate) fn reopen(&self, segment: &Segment, closed: Closed) {
-        self.lot(&key_of(segment)).reopen(closed);
+    /// The seal did not happen and never will.
+    pub(crate) fn reopen(&self, id: SegmentId, segment: &Segment) {
+        self.lot(&key_of(segment)).reopen(id);
+    }
+
+    /// The seal was proposed and its outcome is not known: nothing is handed out until the sealing
+    /// duty has proposed it again.
+    pub(crate) fn leave_undecided(&self, id: SegmentId, segment: &Segment) {
+        self.lot(&key_of(segment)).leave_undecided(id);
+    }
+
+    pub(crate) fn is_undecided(&self, id: SegmentId, segment: &Segment) -> bool {
+        self.known(&key_of(segment)).is_some_and(|lot| lot.is_undecided(id))
     }
 
     /// The seal is committed, or the segment is gone in another way.

@@ -76,6 +76,10 @@ pub(crate) enum Failure {
     NotLeader,
     #[error("the coordinator cannot answer now: {0}")]
     Unavailable(String),
+    /// A command was sent and its outcome is not known: it may still be carried out. gRPC
+    /// UNAVAILABLE.
+    #[error("the outcome of the command is not known: {0}")]
+    Unknown(String),
     /// gRPC OK with a Status that says so.
     #[error("{reason}")]
     Refused { code: Code, reason: String },
@@ -84,6 +88,15 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn refused(code: Code, reason: impl Into<String>) -> Failure {
         Failure::Refused { code, reason: reason.into() }
+    }
+
+    /// Whether a command that failed in this way has changed nothing and never will. Only then may
+    /// what was prepared for it in memory be undone.
+    pub(crate) fn is_without_effect(&self) -> bool {
+        match self {
+            Failure::NotLeader | Failure::Unavailable(_) | Failure::Refused { .. } => true,
+            Failure::Unknown(_) => false,
+        }
     }
 
     pub(crate) fn collection_not_found(collection: i64) -> Failure {
@@ -122,8 +135,8 @@ impl From<ProposeError> for Failure {
                 format!("the request needs {size_bytes} bytes of log, the limit is {limit_bytes}"),
             ),
             ProposeError::NotLeader { .. } => Failure::NotLeader,
+            other @ ProposeError::Unknown => Failure::Unknown(other.to_string()),
             other @ (ProposeError::Overloaded { .. }
-            | ProposeError::Unknown
             | ProposeError::ShuttingDown
             | ProposeError::NotReady { .. }) => Failure::Unavailable(other.to_string()),
         }
@@ -138,11 +151,8 @@ impl From<ReadError> for Failure {
 
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Failure {
-        // Another leader is at work; or the fate of the command is unknown.
-        if matches!(
-            rejection,
-            Rejection::StaleFence { .. } | Rejection::StaleRequest | Rejection::OutcomeTooLarge
-        ) {
+        if matches!(rejection, Rejection::StaleFence { .. }) {
+            // Another leader is at work.
             return Failure::NotLeader;
         }
         if let Rejection::Coordinator(refusal) = rejection {

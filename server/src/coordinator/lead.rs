@@ -81,7 +81,8 @@ impl Lead {
     /// Carries out a command under the fence of this tenure, and waits until it is applied here.
     ///
     /// # Errors
-    /// Refused by the state machine, or unavailable: then its fate may be unknown.
+    /// Refused by the state machine; or unavailable. [`Failure::is_without_effect`] says whether the
+    /// command may still be carried out.
     pub(crate) async fn propose(&self, area: Area) -> Result<quorate::CoordinatorOutcome, Failure> {
         let command = quorate::Command {
             fence: None,
@@ -92,7 +93,7 @@ impl Lead {
         let outcome = committed.outcome?;
         let Response::Coordinator(done) = outcome else {
             tracing::error!(?outcome, "outcome of another command");
-            return Err(Failure::Unavailable("outcome of another command".to_owned()));
+            return Err(Failure::Unknown("the answer is to another command".to_owned()));
         };
         Ok(done)
     }

@@ -28,6 +28,8 @@ pub(crate) enum SealReason {
     /// The growing segments of the channel are too large together.
     ChannelPressure,
     PartitionDropped,
+    /// The outcome of an earlier seal is not known.
+    Again,
 }
 
 impl fmt::Display for SealReason {
@@ -41,6 +43,7 @@ impl fmt::Display for SealReason {
             SealReason::LogFiles => "log files",
             SealReason::ChannelPressure => "channel pressure",
             SealReason::PartitionDropped => "partition dropped",
+            SealReason::Again => "again",
         })
     }
 }
@@ -48,7 +51,8 @@ impl fmt::Display for SealReason {
 /// Seals segments; returns all that are sealed now, those that were before included.
 ///
 /// # Errors
-/// This node does not lead any more.
+/// This node does not lead any more, or the outcome is not known: then the sealing duty repeats the
+/// seal. So it does where the caller goes away before the end.
 pub(crate) async fn seal(
     lead: &Arc<Lead>,
     candidates: Vec<(SegmentId, Segment)>,
@@ -61,20 +65,12 @@ pub(crate) async fn seal(
             sealed.push(id.0);
         } else {
             let closed = lead.observed.assigner.close(id, &segment, lead);
-            open.push((id, segment, closed));
+            open.push(Closing { lead, id, segment, closed, fate: Fate::NotProposed });
         }
     }
     while !open.is_empty() {
         let part = open.split_off(open.len().saturating_sub(SEALS_MAX));
-        match seal_part(lead, part, reason).await {
-            Ok(ids) => sealed.extend(ids),
-            Err(failure) => {
-                for (_, segment, closed) in open {
-                    lead.observed.assigner.reopen(&segment, closed);
-                }
-                return Err(failure);
-            }
-        }
+        sealed.extend(seal_part(lead, part, reason).await?);
     }
     sealed.sort_unstable();
     Ok(sealed)
@@ -82,10 +78,10 @@ pub(crate) async fn seal(
 
 async fn seal_part(
     lead: &Arc<Lead>,
-    part: Vec<(SegmentId, Segment, Closed)>,
+    mut part: Vec<Closing<'_>>,
     reason: SealReason,
 ) -> Result<Vec<i64>, Failure> {
-    let seals = part.iter().map(|(id, segment, closed)| Seal {
+    let seals = part.iter().map(|Closing { id, segment, closed, .. }| Seal {
         segment: Some(segment.reference(*id)),
         last_expire_ts: closed.last_expire_ts(),
         unused: closed.is_unused(),
@@ -93,27 +89,72 @@ async fn seal_part(
         importing: segment.state == SegmentState::Importing,
     });
     let command = SealSegments { seals: seals.collect() };
+    part.iter_mut().for_each(|closing| closing.fate = Fate::Undecided);
     match lead.propose_segment(Kind::Seal(command)).await {
         Ok(outcome) => {
-            for (id, segment, _) in &part {
-                lead.observed.assigner.forget(*id, segment);
-                lead.observed.look_at(&segment.channel);
-                tracing::info!(
-                    segment = id.0,
-                    collection = segment.collection.0,
-                    channel = &*segment.channel,
-                    rows = lead.observed.rows(*id).max(segment.rows),
-                    %reason,
-                    "segment sealed"
-                );
+            for closing in &mut part {
+                closing.fate = Fate::Decided;
+                closing.log(reason);
             }
             Ok(outcome.changed)
         }
         Err(failure) => {
-            for (_, segment, closed) in part {
-                lead.observed.assigner.reopen(&segment, closed);
+            if failure.is_without_effect() {
+                part.iter_mut().for_each(|closing| closing.fate = Fate::NotProposed);
             }
             Err(failure)
+        }
+    }
+}
+
+/// What became of the seal of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It will not happen.
+    NotProposed,
+    /// It may have happened, or may happen yet.
+    Undecided,
+    Decided,
+}
+
+/// A segment that is closed for assignment. What its end means for assignment is done when it is
+/// dropped: a caller may go away at any moment.
+struct Closing<'l> {
+    lead: &'l Lead,
+    id: SegmentId,
+    segment: Segment,
+    closed: Closed,
+    fate: Fate,
+}
+
+impl Closing<'_> {
+    fn log(&self, reason: SealReason) {
+        let Closing { lead, id, segment, .. } = self;
+        tracing::info!(
+            segment = id.0,
+            collection = segment.collection.0,
+            channel = &*segment.channel,
+            rows = lead.observed.rows(*id).max(segment.rows),
+            %reason,
+            "segment sealed"
+        );
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let Closing { lead, id, segment, fate, .. } = self;
+        let assigner = &lead.observed.assigner;
+        match fate {
+            Fate::NotProposed => assigner.reopen(*id, segment),
+            Fate::Undecided => {
+                assigner.leave_undecided(*id, segment);
+                lead.observed.look_at(&segment.channel);
+            }
+            Fate::Decided => {
+                assigner.forget(*id, segment);
+                lead.observed.look_at(&segment.channel);
+            }
         }
     }
 }

@@ -190,7 +190,7 @@ fn done(outcome: Result<String, Failure>) -> Response {
     match outcome {
         Ok(told) => Json(json!({ "msg": told })).into_response(),
         Err(Failure::Refused { reason, .. }) => refuse(StatusCode::BAD_REQUEST, &reason),
-        Err(failure @ (Failure::NotLeader | Failure::Unavailable(_))) => {
+        Err(failure @ (Failure::NotLeader | Failure::Unavailable(_) | Failure::Unknown(_))) => {
             refuse(StatusCode::SERVICE_UNAVAILABLE, &failure.to_string())
         }
     }

@@ -142,7 +142,7 @@ fn status(coordinator: &Coordinator, failure: Failure) -> Status {
             let leader = status.borrow().leader.clone();
             not_leader(leader.as_ref(), &failure.to_string())
         }
-        Failure::Unavailable(text) => Status::unavailable(text),
+        Failure::Unavailable(_) | Failure::Unknown(_) => Status::unavailable(failure.to_string()),
         Failure::Refused { reason, .. } => Status::failed_precondition(reason),
     }
 }

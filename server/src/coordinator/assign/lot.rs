@@ -1,6 +1,6 @@
 //! Open windows of one channel and partition, in the leader's memory.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
@@ -30,8 +30,8 @@ pub(super) struct Lot {
 #[derive(Default)]
 struct Open {
     segments: Vec<OpenSegment>,
-    /// Being sealed: not to be found again in the view before that is decided.
-    closing: BTreeSet<SegmentId>,
+    /// Being sealed: nothing is handed out of them until it is certain that the seal did not happen.
+    closing: BTreeMap<SegmentId, Closing>,
     /// Rows handed out since the last window: the next one is sized by it.
     rows_since_window: i64,
 }
@@ -54,6 +54,13 @@ pub(crate) struct OpenSegment {
     /// Ever, and when the newest window was proposed.
     handed_rows: i64,
     handed_rows_at_proposal: i64,
+}
+
+/// A segment whose seal was begun.
+struct Closing {
+    segment: OpenSegment,
+    /// The seal was proposed and its outcome is not known: it has to be proposed again.
+    is_undecided: bool,
 }
 
 /// What is known of a segment that is not handed out of any more.
@@ -136,14 +143,16 @@ impl Lot {
         let mut open = self.open.lock();
         lead.local().read(|state| {
             let segments = state.views().segments();
-            open.segments.retain(|segment| {
-                segments.get(segment.id).is_none_or(|known| known.state == SegmentState::Growing)
-            });
+            let may_grow = |id: SegmentId| {
+                segments.get(id).is_none_or(|known| known.state == SegmentState::Growing)
+            };
+            open.segments.retain(|segment| may_grow(segment.id));
+            open.closing.retain(|id, _| may_grow(*id));
             for (id, segment) in segments.open_of_channel(&key.channel) {
                 if segment.state != SegmentState::Growing
                     || segment.partition != key.partition
                     || segment.collection != key.collection
-                    || open.closing.contains(&id)
+                    || open.closing.contains_key(&id)
                 {
                     continue;
                 }
@@ -204,7 +213,7 @@ impl Lot {
             })
         };
         if let Some(rows_max) = created_rows_max
-            && !open.closing.contains(&id)
+            && !open.closing.contains_key(&id)
             && open.segments.iter().all(|segment| segment.id != id)
             && is_growing(id)
         {
@@ -237,19 +246,37 @@ impl Lot {
         growth: Option<&Growth>,
     ) -> Closed {
         let mut open = self.open.lock();
-        open.closing.insert(id);
         let place = open.segments.iter().position(|known| known.id == id);
-        let segment = match place {
+        let known = match place {
             Some(place) => open.segments.remove(place),
-            None => inherited(id, segment, growth),
+            // A seal that is repeated says what the first one said.
+            None => match open.closing.remove(&id) {
+                Some(closing) => closing.segment,
+                None => inherited(id, segment, growth),
+            },
         };
-        Closed { segment }
+        let closing = Closing { segment: known.clone(), is_undecided: false };
+        open.closing.insert(id, closing);
+        Closed { segment: known }
     }
 
-    pub(super) fn reopen(&self, closed: Closed) {
+    /// The seal did not happen and never will.
+    pub(super) fn reopen(&self, id: SegmentId) {
         let mut open = self.open.lock();
-        open.closing.remove(&closed.segment.id);
-        open.segments.push(closed.segment);
+        if let Some(closing) = open.closing.remove(&id) {
+            open.segments.push(closing.segment);
+        }
+    }
+
+    /// The seal may happen yet.
+    pub(super) fn leave_undecided(&self, id: SegmentId) {
+        if let Some(closing) = self.open.lock().closing.get_mut(&id) {
+            closing.is_undecided = true;
+        }
+    }
+
+    pub(super) fn is_undecided(&self, id: SegmentId) -> bool {
+        self.open.lock().closing.get(&id).is_some_and(|closing| closing.is_undecided)
     }
 
     pub(super) fn forget(&self, id: SegmentId) {
@@ -286,4 +313,73 @@ fn inherited(id: SegmentId, segment: &Segment, growth: Option<&Growth>) -> OpenS
 )]
 fn share(rows: i64, part: f64) -> i64 {
     (rows as f64 * part) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use statemachine::view::{CollectionId, PartitionId};
+
+    use super::*;
+
+    const ID: SegmentId = SegmentId(10);
+
+    fn growing() -> Segment {
+        Segment {
+            collection: CollectionId(1),
+            partition: PartitionId(2),
+            channel: "dml_0_1v0".into(),
+            state: SegmentState::Growing,
+            rows: 0,
+            rows_max: 1000,
+            last_expire_ts: 0,
+            start_ts: None,
+            dml_ts: None,
+            dropped_at_ns: 0,
+            is_importing: false,
+            is_compacted: false,
+            is_compaction_result: false,
+            is_fake: false,
+            level: 0,
+            parents: Box::default(),
+            revision: 1,
+        }
+    }
+
+    /// With one segment whose window has 100 rows and is good for a long time.
+    fn lot() -> Lot {
+        let lot = Lot::default();
+        let segment = OpenSegment {
+            window_rows_left: 100,
+            window_expire_ts: tso::later(0, 60_000),
+            inherited_expire_ts: 0,
+            slices: VecDeque::new(),
+            ..inherited(ID, &growing(), None)
+        };
+        lot.open.lock().segments.push(segment);
+        lot
+    }
+
+    #[test]
+    fn nothing_is_handed_out_of_a_segment_whose_seal_is_undecided() {
+        let lot = lot();
+        let hand_out = || lot.hand_out(10, tso::later(0, 1000), 2000).map(|slice| slice.expire_ts);
+        let expire_ts = hand_out().expect("the window is open");
+
+        assert_eq!(lot.close(ID, &growing(), None).last_expire_ts(), expire_ts);
+        assert_eq!(hand_out(), None, "it is being sealed");
+        lot.leave_undecided(ID);
+        assert!(lot.is_undecided(ID));
+        assert_eq!(hand_out(), None, "the seal may happen yet");
+
+        let again = lot.close(ID, &growing(), None);
+        assert_eq!(again.last_expire_ts(), expire_ts, "the seal says again what was handed out");
+        assert!(!lot.is_undecided(ID), "it is being sealed");
+        lot.reopen(ID);
+        assert!(hand_out().is_some(), "the seal did not happen");
+        lot.close(ID, &growing(), None);
+        lot.forget(ID);
+        assert_eq!(hand_out(), None, "it is sealed");
+        lot.reopen(ID);
+        assert_eq!(hand_out(), None, "what is decided stays decided");
+    }
 }

@@ -70,7 +70,7 @@ pub(super) fn answer<A: Answer>(outcome: Result<A, Failure>) -> Result<Response<
             answer.set_status(success());
         }
         Err(Failure::Refused { code, reason }) => answer.set_status(status_of(code, reason)),
-        Err(failure @ (Failure::NotLeader | Failure::Unavailable(_))) => {
+        Err(failure @ (Failure::NotLeader | Failure::Unavailable(_) | Failure::Unknown(_))) => {
             return Err(Status::unavailable(failure.to_string()));
         }
     }

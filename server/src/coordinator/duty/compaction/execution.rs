@@ -186,7 +186,11 @@ impl Execution {
             };
             match settled {
                 Ok(()) => {}
-                Err(failure @ (Failure::Refused { .. } | Failure::Unavailable(_))) => {
+                Err(
+                    failure @ (Failure::Refused { .. }
+                    | Failure::Unavailable(_)
+                    | Failure::Unknown(_)),
+                ) => {
                     tracing::warn!(plan, node = node.0, error = %failure, "compaction waits");
                 }
                 Err(failure @ Failure::NotLeader) => return Err(failure),

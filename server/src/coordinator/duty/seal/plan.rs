@@ -79,6 +79,8 @@ pub(super) struct Facts<'a> {
     pub(super) is_partition_dropped: bool,
     /// There are too few data nodes: each has more to hold.
     pub(super) is_early: bool,
+    /// It was to be sealed, and whether it will be is not known.
+    pub(super) is_seal_undecided: bool,
 }
 
 /// What is due for one segment.
@@ -126,6 +128,7 @@ pub(super) fn of_channel(lead: &Lead, channel: &str) -> Plan {
             n_stats_logs,
             is_partition_dropped,
             is_early,
+            is_seal_undecided: lead.observed.assigner.is_undecided(id, &segment),
         };
         let rows = facts.rows;
         match due(&segment, &facts) {
@@ -226,6 +229,9 @@ fn due_of_sealed(segment: &Segment, facts: &Facts<'_>) -> Option<Due> {
 /// The first policy that holds, in Milvus's order.
 fn seal_reason(segment: &Segment, facts: &Facts<'_>) -> Option<SealReason> {
     let settings = facts.settings;
+    if facts.is_seal_undecided {
+        return Some(SealReason::Again);
+    }
     if facts.is_partition_dropped && facts.rows == 0 {
         return Some(SealReason::PartitionDropped);
     }

@@ -55,6 +55,7 @@ fn facts(settings: &CoordinatorSettings) -> Facts<'_> {
         n_stats_logs: 0,
         is_partition_dropped: false,
         is_early: false,
+        is_seal_undecided: false,
     }
 }
 
@@ -88,6 +89,7 @@ fn a_growing_segment_is_sealed_when_it_is_full_old_idle_or_in_too_many_files() {
                 facts.rows = 10;
             }),
             ("32 files", |facts| facts.n_stats_logs = 32),
+            ("a seal whose outcome is not known", |facts| facts.is_seal_undecided = true),
             ("dropped with rows", |facts| facts.is_partition_dropped = true),
             ("dropped without rows", |facts| {
                 facts.is_partition_dropped = true;
@@ -103,6 +105,7 @@ fn a_growing_segment_is_sealed_when_it_is_full_old_idle_or_in_too_many_files() {
             idle: Some(Seal(Idle))
             idle with few rows: None
             32 files: Some(Seal(LogFiles))
+            a seal whose outcome is not known: Some(Seal(Again))
             dropped with rows: None
             dropped without rows: Some(Seal(PartitionDropped))
         "#]],
