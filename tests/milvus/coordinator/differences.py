@@ -46,6 +46,8 @@ ANSWERS = {
     "AssignSegmentID of an unknown collection":
         'segIDAssignments { channel_name: "by-dev-rootcoord-dml_9_404v0" collectionID: 404'
         " partitionID: #3 status { error_code: CollectionNotExists code: 100 } } status { }",
+    # Stock lets any node move a checkpoint, also past rows that only the channel's owner has.
+    "UpdateChannelCheckpoint of a stranger": "error_code: UnexpectedError code: 500",
     # Stock sets the legacy field alone; every failure of ours sets both.
     "GcControl without a command": "error_code: UnexpectedError code: 65535",
     "GcControl pause without a duration": "error_code: UnexpectedError code: 65535",

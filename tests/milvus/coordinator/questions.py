@@ -158,8 +158,10 @@ class Questions:
         self.ask("without a position", "UpdateChannelCheckpoint", vChannel=self.channel)
         self.ask("without a message", "UpdateChannelCheckpoint", vChannel=self.channel,
                  position={"channel_name": self.channel, "timestamp": 1})
-        self.ask("back", "UpdateChannelCheckpoint", vChannel=self.channel,
-                 position={"channel_name": self.channel, "msgID": b"12345678", "timestamp": 1})
+        for what, node in (("back", self.owner), ("of a stranger", NODE)):
+            self.ask(what, "UpdateChannelCheckpoint", base={"sourceID": node},
+                     vChannel=self.channel, position={
+                         "channel_name": self.channel, "msgID": b"12345678", "timestamp": 1})
         kept = self.stage.metastore().checkpoints[self.channel].timestamp
         self.said.say("the checkpoint did not go back", kept >= self.checkpoint.timestamp)
         self.ask("of a stranger", "DropVirtualChannel", base={"sourceID": NODE},

@@ -11,6 +11,7 @@ use proto::quorate::segment_command::Kind;
 use proto::quorate::{ChannelCheckpoint, DropChannel, NoteRows, SaveCheckpoints, SegmentRef};
 use statemachine::Views;
 use statemachine::channel::ChannelState;
+use statemachine::coordinator::Refusal;
 use statemachine::coordinator::channel::view::Assignment;
 use statemachine::coordinator::segment::view::Segments;
 use statemachine::view::{CollectionId, PartitionId, SegmentId};
@@ -180,6 +181,7 @@ pub(super) async fn update_channel_checkpoint(
     lead: &Arc<Lead>,
     request: data::UpdateChannelCheckpointRequest,
 ) -> Result<common::Status, Failure> {
+    let node = request.base.as_ref().map_or(0, |base| base.source_id);
     let mut checkpoints: BTreeMap<String, _> = BTreeMap::new();
     // Newer data nodes send many at once.
     for position in request.channel_checkpoints {
@@ -200,8 +202,14 @@ pub(super) async fn update_channel_checkpoint(
         .into_iter()
         .map(|(channel, position)| ChannelCheckpoint { channel, position: Some(position) })
         .collect();
-    lead.propose_segment(Kind::SaveCheckpoints(SaveCheckpoints { checkpoints })).await?;
-    Ok(success())
+    let command = SaveCheckpoints { checkpoints, node };
+    let outcome = lead.propose_segment(Kind::SaveCheckpoints(command)).await?;
+    // The others are saved. The data node reports all of them again with its next tick.
+    match outcome.refused.first() {
+        None => Ok(success()),
+        Some(item) => Err(Refusal::of_item(item)
+            .map_or_else(|| Failure::Unavailable("an unknown refusal".to_owned()), Failure::from)),
+    }
 }
 
 pub(super) async fn drop_virtual_channel(

@@ -2,7 +2,9 @@
 
 use expect_test::{Expect, expect};
 use prost::Message;
-use proto::milvus::data::{Binlog, FieldBinlog, SegmentInfo};
+use proto::milvus::data::{
+    Binlog, ChannelWatchInfo, ChannelWatchState, FieldBinlog, SegmentInfo, VchannelInfo,
+};
 use proto::milvus::msg::MsgPosition;
 use proto::quorate::command::Kind as Command;
 use proto::quorate::coordinator_command::Area;
@@ -354,9 +356,10 @@ fn a_checkpoint_never_goes_back_and_needs_a_channel() {
     let checkpoint = |channel: &str, at| {
         let checkpoint =
             ChannelCheckpoint { channel: channel.to_owned(), position: Some(position(at)) };
-        Kind::SaveCheckpoints(SaveCheckpoints { checkpoints: vec![checkpoint] })
+        Kind::SaveCheckpoints(SaveCheckpoints { checkpoints: vec![checkpoint], node: NODE })
     };
     let mut told = String::new();
+    watched(&mut machine, NODE, ChannelWatchState::WatchSuccess);
     for (channel, at) in [(CHANNEL, 5), (CHANNEL, 4), (CHANNEL, 6), ("dml_9_9v9", 7)] {
         told += &run(&mut machine, checkpoint(channel, at));
         let known = machine.state.views().assignments().checkpoint(channel).cloned();
@@ -369,6 +372,54 @@ fn a_checkpoint_never_goes_back_and_needs_a_channel() {
         changed []  None
     "#]]
     .assert_eq(&told);
+}
+
+/// A data node has answered to the command on its channel.
+fn watched(machine: &mut Machine, node: i64, state: ChannelWatchState) {
+    let vchan = VchannelInfo {
+        collection_id: 1,
+        channel_name: CHANNEL.to_owned(),
+        ..VchannelInfo::default()
+    };
+    let info = ChannelWatchInfo { vchan: Some(vchan), state: state.into(), ..Default::default() };
+    let key = format!("by-dev/meta/channelwatch/{node}/{CHANNEL}");
+    put(machine, &key, &info.encode_to_vec());
+}
+
+#[test]
+fn a_checkpoint_comes_from_the_node_that_consumes_the_channel() {
+    let mut machine = machine();
+    let mut told = String::new();
+    let mut at = 0;
+    let states = [
+        ChannelWatchState::ToWatch,
+        ChannelWatchState::WatchSuccess,
+        ChannelWatchState::ToRelease,
+        ChannelWatchState::ReleaseSuccess,
+        ChannelWatchState::WatchFailure,
+    ];
+    for (node, state) in states.map(|state| (NODE, state)).into_iter().chain([
+        // It watches on its own record only: the channel is another node's.
+        (8, ChannelWatchState::WatchSuccess),
+    ]) {
+        at += 1;
+        watched(&mut machine, node, state);
+        let checkpoint =
+            ChannelCheckpoint { channel: CHANNEL.to_owned(), position: Some(position(at)) };
+        let save = SaveCheckpoints { checkpoints: vec![checkpoint], node };
+        told += &format!("{node} {state:?}: {}\n", run(&mut machine, Kind::SaveCheckpoints(save)));
+    }
+    expect![[r#"
+        7 ToWatch: changed []  refused 0: channel dml_0_1v0 does not belong to node 7
+        7 WatchSuccess: changed [] dml_0_1v0
+        7 ToRelease: changed [] dml_0_1v0
+        7 ReleaseSuccess: changed [] dml_0_1v0
+        7 WatchFailure: changed []  refused 0: channel dml_0_1v0 does not belong to node 7
+        8 WatchSuccess: changed []  refused 0: channel dml_0_1v0 does not belong to node 8
+    "#]]
+    .assert_eq(&told);
+    let known = machine.state.views().assignments().checkpoint(CHANNEL).cloned();
+    assert_eq!(known.map(|known| known.position.timestamp), Some(4));
 }
 
 #[test]
@@ -429,7 +480,9 @@ fn with_one_dropped(mark: &[u8]) -> Machine {
     run(&mut machine, Kind::SaveBinlogs(dropped));
     let checkpoint =
         ChannelCheckpoint { channel: CHANNEL.to_owned(), position: Some(position(40)) };
-    run(&mut machine, Kind::SaveCheckpoints(SaveCheckpoints { checkpoints: vec![checkpoint] }));
+    watched(&mut machine, NODE, ChannelWatchState::WatchSuccess);
+    let checkpoints = SaveCheckpoints { checkpoints: vec![checkpoint], node: NODE };
+    run(&mut machine, Kind::SaveCheckpoints(checkpoints));
     put(&mut machine, &format!("by-dev/meta/datacoord-meta/channel-removal/{CHANNEL}"), mark);
     machine
 }

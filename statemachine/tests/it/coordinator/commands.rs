@@ -213,7 +213,8 @@ fn save_binlogs() -> impl Strategy<Value = SaveBinlogs> {
 fn save_checkpoints() -> impl Strategy<Value = SaveCheckpoints> {
     let one = (channel(), position())
         .prop_map(|(channel, position)| ChannelCheckpoint { channel, position });
-    prop::collection::vec(one, 1..3).prop_map(|checkpoints| SaveCheckpoints { checkpoints })
+    (prop::collection::vec(one, 1..3), node())
+        .prop_map(|(checkpoints, node)| SaveCheckpoints { checkpoints, node })
 }
 
 fn drop_channel() -> impl Strategy<Value = DropChannel> {

@@ -207,6 +207,7 @@ fn beginning() -> Vec<(&'static str, Vec<Kind>)> {
             "save-checkpoints",
             vec![segment(Segment::SaveCheckpoints(SaveCheckpoints {
                 checkpoints: vec![checkpoint],
+                node: 7,
             }))],
         ),
         (
