@@ -5,6 +5,7 @@ mod channels;
 pub(crate) mod compaction;
 mod count;
 mod data_nodes;
+mod dropped_partitions;
 pub(crate) mod garbage;
 mod index_build;
 mod index_jobs;
@@ -21,6 +22,7 @@ pub(super) fn start(lead: &Arc<Lead>) {
     run(data_nodes::DataNodes::default(), lead);
     run(channels::Channels::default(), lead);
     run(seal::SealDuty::default(), lead);
+    run(dropped_partitions::DroppedPartitions::default(), lead);
     run(index_build::IndexBuild::default(), lead);
     run(index_jobs::IndexJobs::default(), lead);
     run(compaction::planning::Planning::default(), lead);

@@ -1,17 +1,24 @@
 """The leader is killed between each two durable steps of what Milvus does: as soon as the watch
 tells that one was written, while a client waits for the whole to succeed."""
 
+import time
+
+import numpy
+
 from coordinator import invariants, script
 from coordinator.invariants import Rows
-from coordinator.ledger import Ledger
+from coordinator.ledger import DIMENSION, Ledger
 from coordinator.metastore import FLUSHED, GROWING, SEALED
 from coordinator.triggers import Trigger, result_of_compaction, segment_in
 from killer import LeaderKiller
 
 SETTINGS = {"dataCoord.compaction.check.interval": 1}
 WAIT_S = 180
+# Above every id of a ledger.
+FOREIGN = 10**9
 UNISSUED, IN_PROGRESS, FINISHED = 1, 2, 3
 TO_WATCH, WATCHED, TO_RELEASE = 2, 3, 5
+DROPPING = 2
 
 
 def watch_in(state):
@@ -21,6 +28,11 @@ def watch_in(state):
 
 def index_in(state):
     return lambda key, record: key.startswith("segment-index/") and record is not None \
+        and record.state == state
+
+
+def partition_in(state):
+    return lambda key, record: key.startswith("root-coord/partitions/") and record is not None \
         and record.state == state
 
 
@@ -65,6 +77,7 @@ class Life:
             ("an index is being built", index_in(IN_PROGRESS), self.flush_indexed),
             ("an index is built", index_in(FINISHED), self.flush_indexed),
             ("a compaction has its result", result_of_compaction, self.compact),
+            ("a partition is being dropped", partition_in(DROPPING), self.drop_partition),
             ("a channel is to be released", watch_in(TO_RELEASE), self.drop),
         ]
 
@@ -102,6 +115,24 @@ class Life:
         self.flush_indexed()
         collection.compact()
         collection.wait_for_compaction_completed(timeout=WAIT_S)
+
+    def drop_partition(self):
+        """Its rows are none of the ledger's, and gone when nothing of it is healthy."""
+        name, collection = "short", self.ledgers[-1].collection
+        partition = collection.create_partition(name)
+        for n in range(3):
+            ids = list(range(FOREIGN + n * 500, FOREIGN + (n + 1) * 500))
+            partition.insert([ids, numpy.random.default_rng(n).random((500, DIMENSION), "float32")])
+            collection.flush()
+        number = next(number for number, record in self.stage.metastore().partitions.items()
+                      if record.partitionName == name and record.state != DROPPING)
+        collection.release()
+        collection.drop_partition(name)
+        deadline = time.monotonic() + WAIT_S
+        while left := [segment.info.ID for segment in self.stage.metastore().segments.values()
+                       if segment.info.partitionID == number and segment.healthy]:
+            assert time.monotonic() < deadline, f"segments of a dropped partition stay: {left}"
+            time.sleep(0.5)
 
     def drop(self):
         ledger = self.ledgers.pop(0)

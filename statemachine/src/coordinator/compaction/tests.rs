@@ -502,3 +502,53 @@ fn deletes_of_an_input_that_come_after_the_result_are_refused_not_lost() {
     let refused = stage.machine.run(save(&[905])).expect_err("they belong to the result");
     assert_eq!(refused.to_string(), "segment 11 is in state 6, which does not allow that");
 }
+
+#[test]
+fn a_partition_that_is_dropped_takes_along_results_that_its_data_node_does_not_know() {
+    let drop_segment = |id: i64, deltas: bool| {
+        let save = SaveBinlogs {
+            segment: Some(segment(id)),
+            node: 7,
+            channel: CHANNEL.to_owned(),
+            flushed: true,
+            dropped: true,
+            dropped_at_ns: 99,
+            deltalogs: if deltas { vec![field_logs(0, &[950])] } else { vec![] },
+            ..SaveBinlogs::default()
+        };
+        let kind = Some(segment_command::Kind::SaveBinlogs(save));
+        let area = Area::Segment(quorate::SegmentCommand { kind });
+        Command::Coordinator(quorate::CoordinatorCommand { area: Some(area) })
+    };
+    let states = |stage: &Stage| {
+        let segments = stage.machine.state.views().segments();
+        let state = |id| segments.get(crate::view::SegmentId(id)).map(|one| one.state);
+        [11, 20, 21].map(state)
+    };
+    use SegmentState::{Dropped, Flushed};
+
+    let mut stage = Stage::completed();
+    assert_eq!(states(&stage), [Some(Dropped), Some(Flushed), None]);
+    assert_eq!(tell(&stage.machine.run(drop_segment(11, false))), "changed 20");
+    assert_eq!(tell(&stage.machine.run(drop_segment(12, true))), "nothing to do");
+    assert_eq!(states(&stage), [Some(Dropped), Some(Dropped), None]);
+    stage.machine.check();
+
+    // A result of a result, and with deletes that nobody needs.
+    let mut stage = Stage::completed();
+    stage.told(end(1, CompactionState::Synced));
+    for kind in [plan(2, &[20]), send(2, 7, 3), complete(2, 21, 18, &[])] {
+        assert!(stage.told(kind).starts_with("changed"));
+    }
+    assert_eq!(tell(&stage.machine.run(drop_segment(12, true))), "changed 21");
+    assert_eq!(states(&stage), [Some(Dropped), Some(Dropped), Some(Dropped)]);
+    stage.machine.check();
+
+    // The result and the drop in one chunk: the views do not know of the result yet.
+    let mut stage = Stage::sent();
+    let commands = vec![compaction(complete(1, 20, 18, &[])), drop_segment(11, false)];
+    let entry = stage.machine.entry(commands);
+    stage.machine.apply(&[entry]).expect("commands of this binary apply");
+    assert_eq!(states(&stage), [Some(Dropped), Some(Dropped), None]);
+    stage.machine.check();
+}

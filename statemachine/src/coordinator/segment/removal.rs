@@ -17,6 +17,7 @@ use crate::coordinator::channel::{self, PendingSegments};
 use crate::coordinator::keys::{DataKey, LogKind};
 use crate::coordinator::records::{Outcomes, Records};
 use crate::state::draft::Stop;
+use crate::view::SegmentId;
 
 pub(super) fn drop_segments(
     records: &mut Records<'_, '_>,
@@ -30,7 +31,8 @@ pub(super) fn drop_segments(
     Ok(outcomes)
 }
 
-/// Only what has no rows for certain, or what its data node disowned.
+/// Only what has no rows for certain, what its data node disowned, or what is dropped with its
+/// partition.
 fn drop_one(
     records: &mut Records<'_, '_>,
     of: SegmentRef,
@@ -39,6 +41,8 @@ fn drop_one(
     let mut info = record(records, of)?;
     let has_rows = || Refusal::HasRows { segment: of.segment };
     match super::state_of(&info) {
+        // With its partition, which nothing brings back.
+        SegmentState::Flushed | SegmentState::Flushing if command.partition_dropped => {}
         // Its import never finished: nobody has seen its rows.
         SegmentState::Importing if command.importing => {}
         SegmentState::Growing | SegmentState::Sealed => {
@@ -63,6 +67,61 @@ fn drop_one(
     records.put(records.keys().segment(of), &info);
     records.delete(records.keys().growth(of.segment));
     Ok(())
+}
+
+/// A segment that a compaction took in is dropped with its partition, by a data node that has not
+/// been told of the result: that one is what is left of the segment. So is the result of its own
+/// compaction, and so on.
+pub(super) fn drop_results(
+    records: &mut Records<'_, '_>,
+    input: SegmentRef,
+    dropped_at_ns: u64,
+) -> Result<Outcomes, Stop> {
+    let mut outcomes = Outcomes::default();
+    let mut seen = BTreeSet::from([place(input)]);
+    let mut inputs = vec![input];
+    while let Some(input) = inputs.pop() {
+        for (of, mut info) in results_of(records, input)? {
+            if !seen.insert(place(of)) {
+                continue;
+            }
+            inputs.push(of);
+            if advance(&mut info, Step::Drop).is_ok() {
+                info.dropped_at = dropped_at_ns;
+                records.put(records.keys().segment(of), &info);
+                outcomes.changed(of.segment);
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Results of compactions that took a segment of their partition in, as the command sees them.
+fn results_of(
+    records: &Records<'_, '_>,
+    input: SegmentRef,
+) -> Result<Vec<(SegmentRef, SegmentInfo)>, Stop> {
+    let committed = records.committed().views().segments().children_of(SegmentId(input.segment));
+    let mut places: BTreeSet<(i64, i64, i64)> = committed.map(place).collect();
+    for key in records.pending(&records.keys().all_segments()).into_keys() {
+        if let Some(DataKey::Segment(of)) = records.keys().data_key(&key) {
+            places.insert(place(of));
+        }
+    }
+    let mut found = Vec::new();
+    for (segment, collection, partition) in places {
+        let of = SegmentRef { collection, partition, segment };
+        if (collection, partition) != (input.collection, input.partition) {
+            continue;
+        }
+        let value = records.value(&records.keys().segment(of))?;
+        if let Some(info) = value.and_then(|value| super::decoded(of, value))
+            && info.compaction_from.contains(&input.segment)
+        {
+            found.push((of, info));
+        }
+    }
+    Ok(found)
 }
 
 /// The collection of the channel is gone: so are all its segments, and the channel itself as soon as

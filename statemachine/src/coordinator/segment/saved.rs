@@ -8,6 +8,7 @@ use proto::quorate::{ChannelRecord, Growth, HasRows, SaveBinlogs, SegmentRef, St
 use super::lifecycle::{Step, advance};
 use super::logs::{self, merge_logs};
 use super::record;
+use super::removal::drop_results;
 use crate::coordinator::Refusal;
 use crate::coordinator::keys::LogKind;
 use crate::coordinator::records::{Outcomes, Records};
@@ -21,6 +22,10 @@ pub(super) fn save(records: &mut Records<'_, '_>, command: SaveBinlogs) -> Resul
     let info = record(records, of)?;
     let mut outcomes = Outcomes::default();
     match super::state_of(&info) {
+        // Its partition is dropped, and its data node has not been told of the result.
+        SegmentState::Dropped if info.compacted && command.dropped => {
+            return drop_results(records, of, command.dropped_at_ns);
+        }
         // Deletes that were on their way when a compaction took the segment in belong to its result.
         SegmentState::Dropped if info.compacted && !command.deltalogs.is_empty() => {
             let state = i64::from(i32::from(SegmentState::Dropped));

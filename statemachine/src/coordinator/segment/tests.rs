@@ -95,7 +95,7 @@ fn seal(segment: i64, last_expire_ts: u64, unused: bool) -> Kind {
 
 fn drop(segment: i64, disowned: bool) -> Kind {
     let segments = vec![of(segment)];
-    Kind::Drop(DropSegments { segments, dropped_at_ns: 5, disowned, importing: false })
+    Kind::Drop(DropSegments { segments, dropped_at_ns: 5, disowned, ..DropSegments::default() })
 }
 
 fn logs(field_id: i64, ids: &[i64], entries_num: i64) -> FieldBinlog {
@@ -448,6 +448,44 @@ fn a_dropped_channel_takes_its_segments_along_and_takes_nothing_in() {
         nothing
     "#]]
     .assert_eq(&told);
+}
+
+#[test]
+fn a_flushed_segment_is_dropped_with_its_partition_only() {
+    let mut machine = machine();
+    let with_partition = Kind::Drop(DropSegments {
+        segments: vec![of(10)],
+        dropped_at_ns: 6,
+        partition_dropped: true,
+        ..DropSegments::default()
+    });
+    let flushed = Kind::SaveBinlogs(save(10, &[1], 3, 40, true));
+    story(
+        &mut machine,
+        10,
+        vec![
+            open(10, 100, 50, true),
+            Kind::NoteRows(NoteRows { segments: vec![of(10)] }),
+            with_partition.clone(),
+            flushed,
+            drop(10, true),
+            with_partition,
+        ],
+        &expect![[r#"
+            changed [10] 
+              Growing rows 0 expire 0 dml None dropped 0 | rows No window 100 until 50 at 1000 sealed at 0
+            changed [10] 
+              Growing rows 0 expire 0 dml None dropped 0 | rows Yes window 100 until 50 at 1000 sealed at 0
+            changed []  refused 10: segment 10 has rows, or may have
+              Growing rows 0 expire 0 dml None dropped 0 | rows Yes window 100 until 50 at 1000 sealed at 0
+            changed [10] 
+              Flushed rows 3 expire 0 dml Some(40) dropped 0 | logged 3
+            changed []  refused 10: segment 10 is in state 4, which does not allow that
+              Flushed rows 3 expire 0 dml Some(40) dropped 0 | logged 3
+            changed [10] 
+              Dropped rows 3 expire 0 dml Some(40) dropped 6 | logged 3
+        "#]],
+    );
 }
 
 #[test]

@@ -307,6 +307,17 @@ impl Segments {
         self.children.range(first..=last).next().map(|(_, (child, _, _))| *child)
     }
 
+    /// All results of compactions that took this segment in: more than one if somebody wrote raw.
+    pub(crate) fn children_of(&self, parent: SegmentId) -> impl Iterator<Item = SegmentRef> {
+        let first = (parent, first_of(SegmentId(i64::MIN)));
+        let last = (parent, last_of(SegmentId(i64::MAX)));
+        self.children.range(first..=last).map(|(_, (child, collection, partition))| SegmentRef {
+            collection: collection.0,
+            partition: partition.0,
+            segment: child.0,
+        })
+    }
+
     /// How many segments are in each state.
     pub fn counts(&self) -> impl Iterator<Item = (SegmentState, usize)> {
         self.counts.iter().filter_map(|(state, n)| Some((SegmentState::try_from(*state).ok()?, *n)))

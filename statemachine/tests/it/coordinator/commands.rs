@@ -172,7 +172,13 @@ fn seal() -> impl Strategy<Value = SealSegments> {
 
 fn drop_segments() -> impl Strategy<Value = DropSegments> {
     (segments(), any::<bool>(), any::<bool>()).prop_map(|(segments, disowned, importing)| {
-        DropSegments { segments, dropped_at_ns: 5, disowned, importing }
+        DropSegments {
+            segments,
+            dropped_at_ns: 5,
+            disowned,
+            importing,
+            partition_dropped: importing,
+        }
     })
 }
 

@@ -63,6 +63,7 @@ async fn drop_all(
         dropped_at_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
         disowned: why == Dropped::Disowned,
         importing: why == Dropped::Import,
+        partition_dropped: false,
     };
     let outcome = lead.propose_segment(Kind::Drop(command)).await?;
     for segment in outcome.changed {
