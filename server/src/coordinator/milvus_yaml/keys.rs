@@ -329,11 +329,11 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(ms / 1000.0).map_err(|_not_one| "too many milliseconds".to_owned())
 }
 
-/// Seconds; below zero rows live for ever.
+/// Seconds; with zero or less rows live for ever.
 fn expiration(text: &str) -> Result<Option<Duration>, String> {
     match number(text)? {
-        below if below < 0 => Ok(None),
-        seconds => Ok(Some(Duration::from_secs(seconds.unsigned_abs()))),
+        seconds if seconds > 0 => Ok(Some(Duration::from_secs(seconds.unsigned_abs()))),
+        _ => Ok(None),
     }
 }
 

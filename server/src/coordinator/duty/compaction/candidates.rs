@@ -139,23 +139,32 @@ fn property<'a>(views: &'a Views, collection: CollectionId, key: &str) -> Option
 
 fn is_automatic(views: &Views, settings: &CoordinatorSettings, collection: CollectionId) -> bool {
     match property(views, collection, "collection.autocompaction.enabled") {
-        Some(value) => value.eq_ignore_ascii_case("true"),
+        Some(value) => truth(value).unwrap_or(false),
         None => settings.enable_auto_compaction,
     }
 }
 
-/// `None`: rows live for ever.
+/// As Milvus reads it (Go's `strconv.ParseBool`).
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// `None`: rows live for ever. So they do with 0, with less, and with what is no number: data nodes
+/// remove no row then, and a plan would rewrite each segment again and again.
 pub(super) fn time_to_live(
     views: &Views,
     settings: &CoordinatorSettings,
     collection: CollectionId,
 ) -> Option<Duration> {
-    let seconds = property(views, collection, "collection.ttl.seconds")
-        .and_then(|value| value.trim().parse::<i64>().ok());
-    match seconds {
-        Some(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
+    let ttl = match property(views, collection, "collection.ttl.seconds") {
+        Some(value) => value.trim().parse().ok().map(Duration::from_secs),
         None => settings.entity_expiration,
-    }
+    };
+    ttl.filter(|ttl| !ttl.is_zero())
 }
 
 fn millis(time: Duration) -> u64 {
@@ -366,7 +375,61 @@ fn expired(info: &data::SegmentInfo, expire_ts: u64) -> (i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+    use proto::etcd;
+    use proto::milvus::common::KeyValuePair;
+    use proto::quorate::AlteredCollection;
+
     use super::*;
+
+    /// Views of a collection with one property.
+    fn views_with(key: &str, value: &str) -> Views {
+        let mut views = Views::new("by-dev");
+        let (key, value) = (key.to_owned(), value.to_owned());
+        let altered = AlteredCollection { properties: vec![KeyValuePair { key, value }] };
+        views.put(&etcd::KeyValue {
+            key: "by-dev/quorate/altered/1".into(),
+            value: altered.encode_to_vec().into(),
+            mod_revision: 1,
+            ..etcd::KeyValue::default()
+        });
+        views
+    }
+
+    #[test]
+    fn rows_live_for_ever_without_a_time_above_zero() {
+        let seconds = |property: Option<&str>, setting: Option<u64>| {
+            let views = match property {
+                Some(value) => views_with("collection.ttl.seconds", value),
+                None => Views::new("by-dev"),
+            };
+            let entity_expiration = setting.map(Duration::from_secs);
+            let settings = CoordinatorSettings { entity_expiration, ..Default::default() };
+            time_to_live(&views, &settings, CollectionId(1)).map(|ttl| ttl.as_secs())
+        };
+        assert_eq!(seconds(Some("5"), None), Some(5));
+        assert_eq!(seconds(None, Some(7)), Some(7));
+        assert_eq!(seconds(None, Some(0)), None);
+        for none in ["0", "-1", "-7", "", "five", "1.5"] {
+            assert_eq!(seconds(Some(none), None), None, "`{none}`");
+            assert_eq!(seconds(Some(none), Some(7)), None, "`{none}` wins over the setting");
+        }
+    }
+
+    #[test]
+    fn the_switch_of_a_collection_is_read_as_milvus_reads_it() {
+        let is_automatic = |value: &str, enable_auto_compaction| {
+            let settings = CoordinatorSettings { enable_auto_compaction, ..Default::default() };
+            let views = views_with("collection.autocompaction.enabled", value);
+            is_automatic(&views, &settings, CollectionId(1))
+        };
+        for on in ["true", "True", "TRUE", "t", "T", "1"] {
+            assert!(is_automatic(on, false), "`{on}`");
+        }
+        for off in ["false", "False", "0", "f", "no", "yes", "tRUE", ""] {
+            assert!(!is_automatic(off, true), "`{off}`");
+        }
+    }
 
     #[test]
     fn rows_expire_log_by_log_and_bytes_in_every_field() {
