@@ -45,9 +45,9 @@ pub(crate) async fn copy(
 }
 
 fn path(lead: &Lead, of: SegmentRef, log: i64) -> String {
-    let root = lead.settings().storage_root();
+    let prefix = lead.settings().storage_prefix();
     let SegmentRef { collection, partition, segment } = of;
-    format!("{root}/delta_log/{collection}/{partition}/{segment}/{log}")
+    format!("{prefix}delta_log/{collection}/{partition}/{segment}/{log}")
 }
 
 /// Saves what a data node wrote of a segment. Where a compaction has taken the segment in meanwhile,

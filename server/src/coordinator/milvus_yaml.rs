@@ -6,6 +6,7 @@
 
 mod keys;
 mod parse;
+mod remote;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -81,15 +82,12 @@ pub(crate) fn settings(values: &Values) -> Result<(CoordinatorSettings, Vec<Line
     }
     let mut report = Vec::new();
     for (key, value) in values {
-        let known = KEYS.iter().find(|known| known.name.eq_ignore_ascii_case(key));
-        let fate = match known {
-            Some(known) => {
-                // Milvus takes an empty value for none.
-                if !value.text.is_empty() {
-                    (known.take)(&mut draft, &value.text).map_err(|expected| {
-                        format!("{}: {} = `{}`: {expected}", value.origin, known.name, value.text)
-                    })?;
-                }
+        let fate = match known(key) {
+            Some(Known::ByFallback(known)) if is_given(values, known.name) => {
+                Fate::Left("the key of msgChannel wins")
+            }
+            Some(Known::ByName(known) | Known::ByFallback(known)) => {
+                take(&mut draft, known, key, value)?;
                 Fate::Taken
             }
             None => match left(key, &value.text) {
@@ -102,6 +100,36 @@ pub(crate) fn settings(values: &Values) -> Result<(CoordinatorSettings, Vec<Line
         report.push(Line { key: key.clone(), value: shown, fate });
     }
     Ok((draft.finish()?, report))
+}
+
+enum Known {
+    ByName(&'static Key),
+    /// An older name of the key.
+    ByFallback(&'static Key),
+}
+
+fn known(key: &str) -> Option<Known> {
+    let by_name = |name: &str| KEYS.iter().find(|known| known.name.eq_ignore_ascii_case(name));
+    if let Some(known) = by_name(key) {
+        return Some(Known::ByName(known));
+    }
+    let (_, name) = FALLBACKS.iter().find(|(older, _)| older.eq_ignore_ascii_case(key))?;
+    by_name(name).map(Known::ByFallback)
+}
+
+fn is_given(values: &Values, name: &str) -> bool {
+    let is_given =
+        |(key, value): (&String, &Value)| key.eq_ignore_ascii_case(name) && !value.text.is_empty();
+    values.iter().any(is_given)
+}
+
+/// An empty value counts as none, but for the few keys of which Milvus takes it as it is.
+fn take(draft: &mut Draft, known: &Key, key: &str, value: &Value) -> Result<(), String> {
+    if value.text.is_empty() && !known.may_be_empty() {
+        return Ok(());
+    }
+    (known.take)(draft, &value.text)
+        .map_err(|expected| format!("{}: {key} = `{}`: {expected}", value.origin, value.text))
 }
 
 /// Why a key that we do not take is worth a line; `None` for those of other components.

@@ -63,7 +63,7 @@ pub(crate) fn fetch_segments(
         .collect();
     let mut rows = history::pairs(image, &wanted).map_err(unreadable)?.into_iter();
     let mut next = || rows.next().map(|row| row.value).unwrap_or_default();
-    let root = settings.storage_root();
+    let prefix = settings.storage_prefix();
     let mut segments = Vec::with_capacity(places.len());
     for place in places {
         let mut info = data::SegmentInfo::decode(next()).map_err(|error| undecodable(&error))?;
@@ -75,7 +75,7 @@ pub(crate) fn fetch_segments(
                 LogKind::Delta => info.deltalogs.push(logs),
             }
         }
-        fill_in_paths(root, &mut info);
+        fill_in_paths(&prefix, &mut info);
         segments.push(info);
     }
     Ok(segments)
@@ -102,7 +102,7 @@ pub(crate) fn keys(state: &State) -> Keys<'_> {
 }
 
 /// Milvus's components read log paths and nothing else; the records keep numbers.
-fn fill_in_paths(root: &str, info: &mut data::SegmentInfo) {
+fn fill_in_paths(prefix: &str, info: &mut data::SegmentInfo) {
     let data::SegmentInfo { collection_id, partition_id, id, .. } = *info;
     let fill = |logs: &mut Vec<data::FieldBinlog>, area: &str, has_field: bool| {
         for field in logs {
@@ -110,7 +110,7 @@ fn fill_in_paths(root: &str, info: &mut data::SegmentInfo) {
             for log in field.binlogs.iter_mut().filter(|log| log.log_path.is_empty()) {
                 let number = log.log_id;
                 log.log_path =
-                    format!("{root}/{area}/{collection_id}/{partition_id}/{id}{below}/{number}");
+                    format!("{prefix}{area}/{collection_id}/{partition_id}/{id}{below}/{number}");
             }
         }
     };
@@ -197,7 +197,7 @@ mod tests {
             ..Default::default()
         };
         info.binlogs[0].binlogs[1].log_path = "elsewhere/8".to_owned();
-        fill_in_paths("files", &mut info);
+        fill_in_paths("files/", &mut info);
         let paths: Vec<&str> = [&info.binlogs, &info.statslogs, &info.deltalogs]
             .into_iter()
             .flatten()

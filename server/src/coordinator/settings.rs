@@ -175,7 +175,16 @@ impl Default for CoordinatorSettings {
 }
 
 impl CoordinatorSettings {
-    /// What every path of an object file begins with, as Milvus writes them.
+    /// What every path of an object file begins with, as Milvus writes them: the root path and a
+    /// slash, or nothing where files lie in the root of a bucket.
+    pub(crate) fn storage_prefix(&self) -> String {
+        match (&self.storage, self.storage_root()) {
+            (Storage::Remote(_), "") => String::new(),
+            (Storage::Remote(_) | Storage::Local { .. }, root) => format!("{root}/"),
+        }
+    }
+
+    /// The root path itself.
     pub(crate) fn storage_root(&self) -> &str {
         match &self.storage {
             Storage::Local { path } => path.trim_end_matches('/'),

@@ -14,6 +14,7 @@ pub(super) struct Draft {
     bound: bool,
     bound_address: String,
     bound_node: i64,
+    ticks_by_rpc: bool,
 }
 
 impl Default for Draft {
@@ -36,6 +37,7 @@ impl Default for Draft {
             bound: false,
             bound_address: "localhost:22930".to_owned(),
             bound_node: 0,
+            ticks_by_rpc: true,
         }
     }
 }
@@ -46,7 +48,7 @@ impl Draft {
         let mut settings = self.settings;
         settings.effective = effective;
         if self.remote {
-            settings.storage = Storage::Remote(self.storage);
+            settings.storage = Storage::Remote(remote::checked(self.storage)?);
         } else if let Some(path) = self.local_path {
             settings.storage = Storage::Local { path };
         }
@@ -140,6 +142,7 @@ keys! {
     "indexCoord.bindIndexNodeMode.nodeID" => bound_node = number;
     "rootCoord.importTaskExpiration" => settings.import_task_expiration = seconds;
     "dataNode.segment.binlog.maxsize" => settings.binlog_max_size_bytes = number;
+    "dataNode.timetick.byRPC" => ticks_by_rpc = only_true;
     "common.entityExpiration" => settings.entity_expiration = expiration;
     "common.session.ttl" => settings.session_ttl = seconds;
     "common.storageType" => remote = is_remote;
@@ -274,6 +277,7 @@ fn some_text(text: &str) -> Result<Option<String>, String> {
     Ok(Some(text.to_owned()))
 }
 
+/// Without slashes at either end, as Milvus cleans it: it may be empty.
 fn path(text: &str) -> Result<String, String> {
     Ok(text.trim_matches('/').to_owned())
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::coordinator::settings::Storage;
+use crate::coordinator::settings::{RemoteStorage, Storage};
 
 const FILE: &str = r#"
 etcd:
@@ -137,5 +137,107 @@ fn every_key_that_is_taken_may_stand_in_our_own_file() {
     for key in KEYS {
         let section = key.name.split('.').next().unwrap();
         assert!(SECTIONS.contains(&section), "{} is of no section", key.name);
+    }
+}
+
+fn remote(text: &str) -> RemoteStorage {
+    let (settings, _) = read(text).expect("it is right");
+    let Storage::Remote(remote) = settings.storage else { panic!("{:?}", settings.storage) };
+    remote
+}
+
+#[test]
+fn an_empty_root_path_is_the_root_of_the_bucket() {
+    for text in ["minio:\n  rootPath: \"\"\n", "minio:\n  rootPath:\n", "minio:\n  rootPath: /\n"] {
+        let (settings, _) = read(text).expect("it is right");
+        assert_eq!(
+            (settings.storage_root(), settings.storage_prefix().as_str()),
+            ("", ""),
+            "{text}"
+        );
+    }
+    let (settings, _) = read("minio:\n  rootPath: //a/./b/../c/\n").expect("it is right");
+    assert_eq!((settings.storage_root(), settings.storage_prefix().as_str()), ("a/c", "a/c/"));
+    let (settings, _) = read("minio:\n  bucketName: b\n").expect("it is right");
+    assert_eq!(settings.storage_prefix(), "files/", "not given");
+}
+
+#[test]
+fn an_address_with_a_port_is_not_given_another() {
+    let place = |text: &str| {
+        let remote = remote(&format!("minio:\n  port: 9000\n  address: {text}\n"));
+        format!("{}:{}", remote.address, remote.port)
+    };
+    assert_eq!(place("minio"), "minio:9000");
+    assert_eq!(place("minio:9001"), "minio:9001");
+    assert_eq!(place("\"[::1]:9002\""), "[::1]:9002");
+    refuse(
+        "minio:\n  address: minio:http\n",
+        expect![
+            "minio.address = `minio:http`: HOST or HOST:PORT is expected, [ADDRESS]:PORT for IPv6"
+        ],
+    );
+}
+
+#[test]
+fn older_names_of_keys_are_read_where_the_newer_ones_are_not_given() {
+    let old = "common:\n  chanNamePrefix:\n    cluster: old\n    dataCoordTimeTick: ticks\n";
+    let (settings, _) = read(old).expect("it is right");
+    assert_eq!((settings.cluster.as_str(), settings.time_tick_channel.as_str()), ("old", "ticks"));
+    let both = format!("{old}msgChannel:\n  chanNamePrefix:\n    cluster: new\n");
+    let (settings, lines) = read(&both).expect("it is right");
+    assert_eq!((settings.cluster.as_str(), settings.time_tick_channel.as_str()), ("new", "ticks"));
+    let fates: Vec<String> =
+        lines.iter().map(|line| format!("{}: {}", line.key, line.fate)).collect();
+    assert_eq!(
+        fates,
+        [
+            "common.chanNamePrefix.cluster: no meaning here: the key of msgChannel wins",
+            "common.chanNamePrefix.dataCoordTimeTick: taken",
+            "msgChannel.chanNamePrefix.cluster: taken",
+        ]
+    );
+}
+
+#[test]
+fn data_nodes_that_report_no_ticks_are_refused() {
+    assert!(read("dataNode:\n  timetick:\n    byRPC: true\n").is_ok());
+    refuse(
+        "dataNode:\n  timetick:\n    byRPC: false\n",
+        expect![
+            "milvus.yaml:3: dataNode.timetick.byRPC = `false`: data nodes must report their time ticks by RPC, or no segment is ever sealed or flushed: true is expected"
+        ],
+    );
+}
+
+#[test]
+fn rows_live_for_ever_where_the_time_is_zero_or_less() {
+    for (text, seconds) in [("0", None), ("-1", None), ("-5", None), ("5", Some(5))] {
+        let text = format!("common:\n  entityExpiration: {text}\n");
+        let (settings, _) = read(&text).expect("it is right");
+        assert_eq!(settings.entity_expiration, seconds.map(Duration::from_secs), "{text}");
+    }
+}
+
+#[test]
+fn a_store_that_is_not_spoken_is_refused_at_the_start() {
+    let aliyun = remote("minio:\n  cloudProvider: aliyun\n  address: oss-cn-x.aliyuncs.com\n");
+    assert!(aliyun.has_bucket_in_host && !aliyun.use_virtual_host);
+    assert!(!remote("minio:\n  cloudProvider: tencent\n").has_bucket_in_host);
+    assert!(remote("minio:\n  useIAM: true\n  useVirtualHost: true\n").has_bucket_in_host);
+    assert!(read("common:\n  storageType: local\nminio:\n  cloudProvider: azure\n").is_ok());
+    refuse(
+        "minio:\n  cloudProvider: azure\n",
+        expect![
+            "minio.cloudProvider = `azure`, minio.useIAM = false, minio.address = `localhost`: Azure's blob store is not supported; supported are stores with an S3 API and signatures of version 4: `aws` with keys or with roles, MinIO and others as `aws` with keys, `aliyun` with keys"
+        ],
+    );
+    for text in [
+        "minio:\n  cloudProvider: gcp\n",
+        "minio:\n  address: storage.googleapis.com:443\n",
+        "minio:\n  cloudProvider: aliyun\n  useIAM: true\n",
+    ] {
+        let refused = read(text).expect_err("it is not spoken");
+        assert!(refused.contains("not supported"), "{refused}");
     }
 }

@@ -337,7 +337,7 @@ fn index_files(
         let of = quorate::SegmentRef { collection, partition, segment };
         // Gone meanwhile: as if it had not been there.
         if let Some(record) = records::segment_index(view, of, build)? {
-            infos.push(with_files(finished, record, settings.storage_root()));
+            infos.push(with_files(finished, record, &settings.storage_prefix()));
         }
     }
     Ok(Some(infos))
@@ -383,10 +383,10 @@ fn file_info(
 fn with_files(
     finished: Finished,
     record: index::SegmentIndex,
-    storage_root: &str,
+    prefix: &str,
 ) -> index::IndexFilePathInfo {
     let folder = format!(
-        "{storage_root}/index_files/{}/{}/{}/{}",
+        "{prefix}index_files/{}/{}/{}/{}",
         record.build_id, record.index_version, record.partition_id, record.segment_id
     );
     let paths = record.index_file_keys.iter().map(|key| format!("{folder}/{key}"));

@@ -24,7 +24,7 @@ pub(super) async fn take_in(
     task: &CompactionTask,
     result: CompactionResult,
 ) -> Result<(), Failure> {
-    let result = match results::parse(lead.settings().storage_root(), task, result) {
+    let result = match results::parse(&lead.settings().storage_prefix(), task, result) {
         Ok(result) => result,
         Err(reason) => {
             tracing::error!(plan = task.plan, node = task.node, reason, "no result of a plan");

@@ -7,7 +7,7 @@ use proto::quorate::CompactionTask;
 /// # Errors
 /// Why the result cannot be that of the plan.
 pub(super) fn parse(
-    root: &str,
+    prefix: &str,
     task: &CompactionTask,
     mut result: CompactionResult,
 ) -> Result<CompactionResult, String> {
@@ -16,7 +16,7 @@ pub(super) fn parse(
         return Err(format!("it is of plan {}", result.plan_id));
     }
     let segment = result.segment_id;
-    let place = move |area: &str| format!("{root}/{area}/{collection}/{partition}/{segment}");
+    let place = move |area: &str| format!("{prefix}{area}/{collection}/{partition}/{segment}");
     name_by_id(&mut result.insert_logs, &place("insert_log"), Below::Field)?;
     name_by_id(&mut result.field2_statslog_paths, &place("stats_log"), Below::Field)?;
     name_by_id(&mut result.deltalogs, &place("delta_log"), Below::Segment)?;
@@ -63,7 +63,7 @@ mod tests {
     fn parsed(result: CompactionResult) -> String {
         let task =
             CompactionTask { plan: 5, collection: 1, partition: 2, ..CompactionTask::default() };
-        match parse("files", &task, result) {
+        match parse("files/", &task, result) {
             Err(reason) => reason,
             Ok(result) => {
                 let all = [result.insert_logs, result.field2_statslog_paths, result.deltalogs];

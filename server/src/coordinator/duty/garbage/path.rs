@@ -53,10 +53,10 @@ pub(super) fn folders_of_segment(kind: LogKind) -> usize {
     }
 }
 
-/// Reads a name below the root. `None` for a shape that Milvus does not write: such a file is
-/// somebody else's.
-pub(super) fn parse<'p>(root: &str, path: &'p str) -> Option<ParsedPath<'p>> {
-    let below = path.strip_prefix(root)?.strip_prefix('/')?;
+/// Reads a name below a prefix, which ends in a slash or is empty. `None` for a shape that Milvus does
+/// not write: such a file is somebody else's.
+pub(super) fn parse<'p>(prefix: &str, path: &'p str) -> Option<ParsedPath<'p>> {
+    let below = path.strip_prefix(prefix)?;
     let (name, rest) = below.split_once('/')?;
     if name == INDEX_AREA {
         let mut parts = rest.splitn(5, '/');
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn only_names_that_milvus_writes_are_read() {
-        let read = |path: &str| match parse("files", path) {
+        let read = |path: &str| match parse("files/", path) {
             Some(ParsedPath::Log(log)) => format!("{log:?}").replace("LogPath ", ""),
             Some(ParsedPath::Index(index)) => format!("{index:?}").replace("IndexPath ", ""),
             None => "none".to_owned(),

@@ -27,7 +27,7 @@ const AT_ONCE: usize = 1000;
 pub(super) async fn scan(run: &mut Run<'_>) -> Result<(), Failure> {
     let root = run.lead.settings().storage_root().to_owned();
     for area in LogKind::ALL.map(path::area).into_iter().chain([INDEX_AREA]) {
-        let mut files = run.lead.coordinator.objects().list(&format!("{root}/{area}"));
+        let mut files = run.lead.coordinator.objects().list(&format!("{prefix}{area}"));
         let mut old = Vec::new();
         while let Some(file) = files.next().await {
             let file = file.map_err(|error| {
@@ -42,14 +42,15 @@ pub(super) async fn scan(run: &mut Run<'_>) -> Result<(), Failure> {
                 Age::Old => old.push(file),
             }
             if old.len() >= AT_ONCE {
-                judge(run, &root, std::mem::take(&mut old)).await?;
+                judge(run, &prefix, std::mem::take(&mut old)).await?;
             }
         }
-        judge(run, &root, old).await?;
+        judge(run, &prefix, old).await?;
     }
     Ok(())
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Age {
     Young,
     Old,
@@ -64,14 +65,14 @@ fn age_of(file: &ObjectFile, settings: &CoordinatorSettings) -> Age {
 }
 
 /// Deletes those of some listed files that nobody names, by records newer than the listing.
-async fn judge(run: &mut Run<'_>, root: &str, files: Vec<ObjectFile>) -> Result<(), Failure> {
+async fn judge(run: &mut Run<'_>, prefix: &str, files: Vec<ObjectFile>) -> Result<(), Failure> {
     if files.is_empty() {
         return Ok(());
     }
     let view = run.confirmed().await?;
     let claims: Vec<Claim> = view.read(|state| {
         let busy = orphan::busy_partitions(state.views());
-        let claim = |file: &ObjectFile| match path::parse(root, &file.path) {
+        let claim = |file: &ObjectFile| match path::parse(prefix, &file.path) {
             Some(ParsedPath::Log(log)) => orphan::claim_of_log(state.views(), &busy, &log),
             Some(ParsedPath::Index(index)) => orphan::claim_of_index_file(state.views(), &index),
             None => Claim::Keep("name of another shape"),
@@ -82,7 +83,7 @@ async fn judge(run: &mut Run<'_>, root: &str, files: Vec<ObjectFile>) -> Result<
     let mut doomed = Vec::new();
     let mut kept = Vec::new();
     for (file, claim) in files.into_iter().zip(claims) {
-        let Some(parsed) = path::parse(root, &file.path) else { continue };
+        let Some(parsed) = path::parse(prefix, &file.path) else { continue };
         let why = match claim {
             Claim::Keep(why) => Some(why),
             Claim::Orphan => None,

@@ -3,7 +3,7 @@
 use proto::milvus::data;
 use proto::quorate::{self, SegmentRef};
 use raft::View;
-use statemachine::coordinator::keys::{Keys, LogKind};
+use statemachine::State;
 use statemachine::view::SegmentId;
 use statemachine::{End, KeyRange, State};
 
@@ -106,11 +106,11 @@ fn files_of(run: &mut Run<'_>, view: &View, of: SegmentRef) -> Result<Vec<Doomed
         return Err(Failure::Unavailable("a record of its logs does not decode".to_owned()));
     }
     let Some(info) = records::segment(view, settings, of)? else { return Ok(Vec::new()) };
-    let root = settings.storage_root();
+    let prefix = settings.storage_prefix();
     let mut doomed = Vec::new();
     for log in all_logs(&info) {
         // A name of somebody else's making is none of ours to delete.
-        let Some(ParsedPath::Log(parsed)) = path::parse(root, &log.log_path) else {
+        let Some(ParsedPath::Log(parsed)) = path::parse(&prefix, &log.log_path) else {
             *run.report.kept.entry("name of another shape").or_default() += 1;
             continue;
         };

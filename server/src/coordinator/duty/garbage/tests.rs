@@ -229,7 +229,7 @@ fn what_may_still_be_named_is_no_orphan() {
     let mut told = String::new();
     let busy = orphan::busy_partitions(&world.views);
     let mut tell = |path: &str| {
-        let claim = match path::parse("files", path).expect("a name that Milvus writes") {
+        let claim = match path::parse("files/", path).expect("a name that Milvus writes") {
             ParsedPath::Log(log) => orphan::claim_of_log(&world.views, &busy, &log),
             ParsedPath::Index(index) => orphan::claim_of_index_file(&world.views, &index),
         };

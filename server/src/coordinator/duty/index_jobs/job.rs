@@ -52,7 +52,7 @@ pub(super) fn request(lead: &Lead, attempt: &Attempt) -> Result<index::CreateJob
     let logs: Option<data::FieldBinlog> =
         records::record(&view, |keys| keys.log(LogKind::Insert, of, field))?;
     let settings = lead.settings();
-    let data_paths = paths(settings.storage_root(), of, field, &logs.unwrap_or_default());
+    let data_paths = paths(&settings.storage_prefix(), of, field, &logs.unwrap_or_default());
     if data_paths.is_empty() {
         return Err(gone("no logs of the field"));
     }
@@ -64,7 +64,7 @@ fn paths(root: &str, of: SegmentRef, field: i64, logs: &data::FieldBinlog) -> Ve
     let path = |log: &data::Binlog| {
         if log.log_path.is_empty() {
             let id = log.log_id;
-            format!("{root}/insert_log/{collection}/{partition}/{segment}/{field}/{id}")
+            format!("{prefix}insert_log/{collection}/{partition}/{segment}/{field}/{id}")
         } else {
             log.log_path.clone()
         }
@@ -86,7 +86,7 @@ fn words(
     }
     index::CreateJobRequest {
         cluster_id: settings.cluster.clone(),
-        index_file_prefix: format!("{}/index_files", settings.storage_root()),
+        index_file_prefix: format!("{}index_files", settings.storage_prefix()),
         build_id: attempt.build.build,
         data_paths,
         index_version: attempt.version + 1,

@@ -39,7 +39,7 @@ fn a_job_is_worded_as_stock_words_it() {
         storage: Storage::Local { path: "/var/lib/milvus/data/".to_owned() },
         ..CoordinatorSettings::default()
     };
-    let data_paths = paths(settings.storage_root(), of(3), 101, &logs);
+    let data_paths = paths(&settings.storage_prefix(), of(3), 101, &logs);
     let job = words(&settings, &attempt(20, false), parts("HNSW"), data_paths);
     expect![[r#"
         CreateJobRequest {
