@@ -31,6 +31,8 @@ struct Facts {
     unserved: BTreeMap<String, i64>,
     /// Channels with a tick, or a seal, that the sealing duty has not seen.
     ticked: BTreeSet<String>,
+    /// Segments of imports that the data nodes of their channels do not know.
+    disowned: BTreeSet<SegmentId>,
 }
 
 /// The newest flush that a channel's data node was told.
@@ -156,6 +158,12 @@ impl Observed {
         facts.channels.get(channel).map(|known| (known.rows, known.at.elapsed()))
     }
 
+    /// For how long no data node has reported of a channel, in this tenure.
+    pub(crate) fn silence(&self, channel: &str) -> Duration {
+        let load = self.channel_load(channel);
+        load.map_or_else(|| self.began.elapsed(), |(_rows, ago)| ago)
+    }
+
     /// Has the sealing duty look at a channel at once: what is sealed may not need another tick.
     pub(crate) fn look_at(&self, channel: &str) {
         self.facts.lock().ticked.insert(channel.to_owned());
@@ -207,6 +215,15 @@ impl Observed {
     /// Whether that was noted of the key.
     pub(crate) fn is_unserved(&self, channel: &str, revision: i64) -> bool {
         self.facts.lock().unserved.get(channel) == Some(&revision)
+    }
+
+    /// The data node of its channel does not know a segment of an import.
+    pub(crate) fn note_disowned(&self, segment: SegmentId) {
+        self.facts.lock().disowned.insert(segment);
+    }
+
+    pub(crate) fn is_disowned(&self, segment: SegmentId) -> bool {
+        self.facts.lock().disowned.contains(&segment)
     }
 
     pub(crate) fn forget(&self, segment: SegmentId) {

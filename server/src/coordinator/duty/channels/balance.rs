@@ -67,7 +67,7 @@ impl Memory {
 struct Load<'s> {
     count: usize,
     rows: u64,
-    /// Consumed, and without a compaction; those with the fewest rows last.
+    /// Consumed, and without a compaction or an import; those with the fewest rows last.
     movable: Vec<&'s SeenChannel>,
     /// Something of it is under way.
     is_busy: bool,
@@ -127,7 +127,7 @@ fn loads<'s>(seen: &'s Seen, rates: &BTreeMap<Name, u64>) -> BTreeMap<ServerId, 
             channel.key.is_some_and(|key| key.state == Some(ChannelState::WatchSuccess));
         if !is_consumed {
             load.is_busy = true;
-        } else if !channel.is_removed && !seen.compacting.contains(&channel.channel) {
+        } else if !channel.is_removed && !seen.occupied.contains(&channel.channel) {
             load.movable.push(channel);
         }
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::quorate::CompactionState;
 use statemachine::State;
 use statemachine::channel::ChannelState;
+use statemachine::coordinator::segment::view::Segments;
 use statemachine::view::{Name, Row, ServerId};
 
 use crate::coordinator::data_nodes;
@@ -59,8 +60,9 @@ pub(super) struct Seen {
     pub(super) draining: BTreeSet<ServerId>,
     /// A data node that is too old to be balanced is alive.
     pub(super) has_old: bool,
-    /// Channels whose compactions are at a data node.
-    pub(super) compacting: BTreeSet<Name>,
+    /// Channels that are not moved by choice: their data node works on a compaction, or it alone
+    /// knows of an import.
+    pub(super) occupied: BTreeSet<Name>,
 }
 
 impl Seen {
@@ -101,6 +103,7 @@ impl Seen {
         let plans = views.plans().running().filter(|(_, plan)| {
             matches!(plan.task.state(), CompactionState::Executing | CompactionState::Completed)
         });
+        let compacting = plans.map(|(_, plan)| Name::from(plan.task.channel.as_str()));
         Seen {
             channels: channels.collect(),
             strays,
@@ -108,13 +111,21 @@ impl Seen {
             usable: data_nodes::usable(views),
             draining: assignments.draining().clone(),
             has_old: data_nodes::has_older_than_2_3(views),
-            compacting: plans.map(|(_, plan)| Name::from(plan.task.channel.as_str())).collect(),
+            occupied: compacting.chain(importing(views.segments(), observed)).collect(),
         }
     }
 
     pub(super) fn has(&self, channel: &Name) -> bool {
         self.channels.binary_search_by(|known| known.channel.cmp(channel)).is_ok()
     }
+}
+
+/// Channels with segments of an import that are not flushed: no list names those, so another data node
+/// would never learn of them. Those that the channel's data node does not know lose nothing.
+fn importing(segments: &Segments, observed: &Observed) -> Vec<Name> {
+    let importing =
+        segments.open().filter(|(id, segment)| segment.is_importing && !observed.is_disowned(*id));
+    importing.map(|(_, segment)| segment.channel.clone()).collect()
 }
 
 fn seen_key(row: &Row<statemachine::channel::Channel>) -> SeenKey {
@@ -125,5 +136,49 @@ fn seen_key(row: &Row<statemachine::channel::Channel>) -> SeenKey {
             n_segments: channel.unflushed.saturating_add(channel.flushed),
         },
         Row::Undecodable(why) => SeenKey { state: None, revision: why.revision, n_segments: 0 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use proto::etcd;
+    use proto::milvus::common::SegmentState;
+    use proto::milvus::data::SegmentInfo;
+    use statemachine::Views;
+    use statemachine::view::SegmentId;
+
+    use super::*;
+
+    #[test]
+    fn a_channel_with_an_import_is_occupied_while_its_data_node_knows_it() {
+        let mut views = Views::new("by-dev");
+        for (id, state, is_importing) in [
+            (1, SegmentState::Importing, true),
+            (2, SegmentState::Sealed, true),
+            (3, SegmentState::Flushed, true),
+            (4, SegmentState::Growing, false),
+        ] {
+            let info = SegmentInfo {
+                id,
+                collection_id: 1,
+                partition_id: 2,
+                insert_channel: format!("dml_{id}_1v0"),
+                state: state.into(),
+                is_importing,
+                ..SegmentInfo::default()
+            };
+            views.put(&etcd::KeyValue {
+                key: format!("by-dev/meta/datacoord-meta/s/1/2/{id}").into(),
+                value: info.encode_to_vec().into(),
+                mod_revision: 1,
+                ..etcd::KeyValue::default()
+            });
+        }
+        let observed = Observed::default();
+        let occupied = || importing(views.segments(), &observed).join(" ");
+        assert_eq!(occupied(), "dml_1_1v0 dml_2_1v0");
+        observed.note_disowned(SegmentId(2));
+        assert_eq!(occupied(), "dml_1_1v0");
     }
 }

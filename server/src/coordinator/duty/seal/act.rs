@@ -8,9 +8,10 @@ use proto::quorate::DropSegments;
 use proto::quorate::segment_command::Kind;
 use statemachine::channel::ChannelState;
 use statemachine::coordinator::segment::view::Segment;
-use statemachine::view::SegmentId;
+use statemachine::view::{CollectionId, SegmentId, ServerId};
 
 use super::plan::Plan;
+use crate::coordinator::clients::CallError;
 use crate::coordinator::observed::Tick;
 use crate::coordinator::seal;
 use crate::coordinator::{Failure, Lead};
@@ -34,9 +35,12 @@ pub(super) async fn carry_out(lead: &Arc<Lead>, channel: &str, plan: Plan) -> Re
     drop_all(lead, &plan.drop_empty, Dropped::Empty).await?;
     drop_all(lead, &plan.drop_imports, Dropped::Import).await?;
     if let Some(tick) = plan.tick {
-        tell(lead, channel, tick, plan.flush);
-        for probed in plan.probe {
-            tell(lead, channel, tick, vec![probed]);
+        let (imports, others): (Vec<_>, Vec<_>) =
+            plan.flush.into_iter().partition(|(_, one)| one.is_importing);
+        tell(lead, channel, tick, others);
+        // Its data node may not know one of these.
+        for alone in imports.into_iter().chain(plan.probe) {
+            tell(lead, channel, tick, vec![alone]);
         }
     }
     Ok(())
@@ -84,18 +88,34 @@ fn tell(lead: &Arc<Lead>, channel: &str, tick: Tick, segments: Vec<(SegmentId, S
     let (collection, node) = (first.collection, tick.node);
     let (lead, channel) = (Arc::clone(lead), channel.to_owned());
     tasks::spawn("flush-segments", async move {
-        let ids: Vec<i64> = segments.iter().map(|(id, _)| id.0).collect();
-        tracing::debug!(channel, node = node.0, ?ids, "flush is told");
-        let told = match lead.clients().data_node(node) {
-            Ok(mut client) => client.flush_segments(collection.0, &channel, ids.clone()).await,
-            Err(error) => Err(error),
-        };
-        let Err(error) = told else { return };
-        if let ([probed], true) = (segments.as_slice(), error.is_segment_not_found()) {
-            disown(&lead, &channel, tick, probed).await;
+        let Err(error) = flush(&lead, node, collection, &channel, &segments).await else { return };
+        tracing::debug!(channel, node = node.0, %error, "flush was not taken");
+        if !error.is_segment_not_found() {
+            return;
         }
-        tracing::debug!(channel, node = node.0, ?ids, %error, "flush was not taken");
+        if let [alone] = segments.as_slice() {
+            disown(&lead, &channel, tick, alone).await;
+            return;
+        }
+        // It stopped at the first one that it does not know, and has not heard of the others.
+        for alone in segments.chunks(1) {
+            if let Err(error) = flush(&lead, node, collection, &channel, alone).await {
+                tracing::debug!(channel, node = node.0, %error, "flush was not taken");
+            }
+        }
     });
+}
+
+async fn flush(
+    lead: &Lead,
+    node: ServerId,
+    collection: CollectionId,
+    channel: &str,
+    segments: &[(SegmentId, Segment)],
+) -> Result<(), CallError> {
+    let ids: Vec<i64> = segments.iter().map(|(id, _)| id.0).collect();
+    tracing::debug!(channel, node = node.0, ?ids, "flush is sent");
+    lead.clients().data_node(node)?.flush_segments(collection.0, channel, ids).await
 }
 
 /// The owner of the channel does not know the segment: it never got a row. Only what the owner says
@@ -110,8 +130,15 @@ async fn disown(lead: &Arc<Lead>, channel: &str, tick: Tick, segment: &(SegmentI
             .is_some_and(|known| known.state == ChannelState::WatchSuccess);
         is_assigned && is_watched
     });
-    let has_rows = lead.observed.rows(segment.0) > 0 || segment.1.rows > 0;
-    if !is_owner || has_rows {
+    if !is_owner {
+        return;
+    }
+    if segment.1.is_importing {
+        // Its rows are in files that are on record.
+        lead.observed.note_disowned(segment.0);
+        return;
+    }
+    if lead.observed.rows(segment.0) > 0 || segment.1.rows > 0 {
         return;
     }
     if let Err(error) = drop_all(lead, std::slice::from_ref(segment), Dropped::Disowned).await {

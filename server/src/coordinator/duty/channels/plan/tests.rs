@@ -86,9 +86,9 @@ fn owner(word: &str) -> ServerId {
 fn put(seen: &mut Seen, name: &str, node: &str, state: &str, revision: i64) {
     let channel = Name::from(name.trim_start_matches(['*', '+']));
     if name.starts_with('+') {
-        seen.compacting.insert(channel.clone());
+        seen.occupied.insert(channel.clone());
     } else {
-        seen.compacting.remove(&channel);
+        seen.occupied.remove(&channel);
     }
     let is_unserved = state == "unserved";
     let (state, n_segments) = match state.split_once(':') {
