@@ -10,6 +10,7 @@ use std::time::Duration;
 use proto::milvus::data;
 use proto::quorate::command::Kind;
 use proto::quorate::{self, HasRows, channel_command, compaction_command};
+use statemachine::coordinator::segment::view::Segments;
 use statemachine::versions;
 use statemachine::view::CollectionId;
 use tokio::time::Instant;
@@ -78,7 +79,7 @@ async fn pause(lead: &Lead, paused: bool) -> Result<(), Failure> {
 
 async fn finish(lead: &Arc<Lead>, deadline: Instant) -> Result<Vec<String>, Failure> {
     let mut told = Vec::new();
-    let until = last_expiry(lead);
+    let until = lead.local().read(|state| last_expiry(state.views().segments()));
     while lead.tso.fresh().await? <= until {
         wait(deadline, || "assignments have not expired".to_owned()).await?;
     }
@@ -137,16 +138,15 @@ async fn wait(deadline: Instant, what: impl Fn() -> String) -> Result<(), Failur
     Ok(())
 }
 
-/// No row can arrive later under an assignment of ours.
-fn last_expiry(lead: &Lead) -> u64 {
-    lead.local().read(|state| {
-        let segments = state.views().segments();
-        let windows = segments.open().map(|(id, segment)| {
-            let window = segments.growth(id).map_or(0, |growth| growth.window_expire_ts);
-            window.max(segment.last_expire_ts)
-        });
-        windows.max().unwrap_or(0)
-    })
+/// No row can arrive later under an assignment of ours. The time of an import is none: its rows come
+/// as files.
+fn last_expiry(segments: &Segments) -> u64 {
+    let assigned = segments.open().filter(|(_, segment)| !segment.is_importing);
+    let windows = assigned.map(|(id, segment)| {
+        let window = segments.growth(id).map_or(0, |growth| growth.window_expire_ts);
+        window.max(segment.last_expire_ts)
+    });
+    windows.max().unwrap_or(0)
 }
 
 fn growing(lead: &Lead) -> Vec<CollectionId> {
@@ -193,5 +193,49 @@ impl Coordinator {
             self.node.propose(command, Instant::now() + CALL_WITHIN).await?.outcome?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use proto::etcd;
+    use proto::milvus::common::SegmentState;
+    use proto::milvus::data::SegmentInfo;
+    use proto::quorate::Growth;
+    use statemachine::Views;
+
+    use super::*;
+
+    #[test]
+    fn only_assignments_to_proxies_are_waited_for() {
+        let mut views = Views::new("by-dev");
+        let mut put = |key: String, value: Vec<u8>| {
+            views.put(&etcd::KeyValue {
+                key: key.into(),
+                value: value.into(),
+                mod_revision: 1,
+                ..etcd::KeyValue::default()
+            });
+        };
+        for (id, state, is_importing, window_expire_ts) in [
+            (1, SegmentState::Growing, false, 50),
+            (2, SegmentState::Importing, true, 900),
+            (3, SegmentState::Sealed, true, 800),
+            (4, SegmentState::Flushed, false, 700),
+        ] {
+            let info = SegmentInfo {
+                id,
+                collection_id: 1,
+                partition_id: 2,
+                state: state.into(),
+                is_importing,
+                ..SegmentInfo::default()
+            };
+            put(format!("by-dev/meta/datacoord-meta/s/1/2/{id}"), info.encode_to_vec());
+            let growth = Growth { window_expire_ts, ..Growth::default() };
+            put(format!("by-dev/quorate/growing/{id}"), growth.encode_to_vec());
+        }
+        assert_eq!(last_expiry(views.segments()), 50);
     }
 }
