@@ -18,6 +18,8 @@ use statemachine::view::CollectionId;
 use statemachine::{State, Views};
 use tokio::time::Instant;
 
+use crate::coordinator::Coordinator;
+use crate::coordinator::objects::StoreHealth;
 use crate::coordinator::settings::CoordinatorSettings;
 use crate::tasks;
 
@@ -38,11 +40,32 @@ pub(crate) enum InspectError {
     Store(String),
 }
 
+/// What a node knows beside the state, for an explanation. The leader knows most.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// How its calls on the object store go.
+    store: Option<StoreHealth>,
+    /// For how long no data node has reported of the channel that is asked for.
+    silence: Option<Duration>,
+}
+
+impl Known {
+    pub(crate) fn by(coordinator: Option<&Arc<Coordinator>>, request: &InspectRequest) -> Known {
+        let Some(coordinator) = coordinator else { return Known::default() };
+        let lead = coordinator.lead().ok().filter(|_| request.subject() == Subject::Channel);
+        Known {
+            store: Some(coordinator.objects().health()),
+            silence: lead.map(|lead| lead.observed.silence(&request.id)),
+        }
+    }
+}
+
 /// # Errors
 /// The question makes no sense, or is about a thing that is not there.
 pub(crate) async fn answer(
     node: &Node,
     settings: &Arc<CoordinatorSettings>,
+    known: Known,
     request: &InspectRequest,
 ) -> Result<Sheet, InspectError> {
     let confirmed = match request.local {
@@ -57,7 +80,7 @@ pub(crate) async fn answer(
     let (settings, request) = (Arc::clone(settings), request.clone());
     // Among a million records that is no work for the threads that serve calls.
     let looked = tasks::spawn_blocking(move || {
-        let sheet = look(&view, &settings, &request)?;
+        let sheet = look(&view, &settings, &known, &request)?;
         Ok((sheet, view.read(State::revision)))
     });
     let ended_early = |error| InspectError::Store(format!("the look ended early: {error}"));
@@ -71,6 +94,7 @@ pub(crate) async fn answer(
 fn look(
     view: &View,
     settings: &CoordinatorSettings,
+    known: &Known,
     request: &InspectRequest,
 ) -> Result<Sheet, InspectError> {
     let subject = request.subject();
@@ -82,7 +106,7 @@ fn look(
         Question::Show => show::of(view, settings, subject, &request.id),
         Question::Explain => {
             let now_ms = unix_ms();
-            view.read(|state| explain::of(state, settings, subject, &request.id, now_ms))
+            view.read(|state| explain::of(state, settings, known, (subject, &request.id), now_ms))
         }
         Question::Unspecified => {
             Err(InspectError::Invalid("list, show or explain is expected".to_owned()))

@@ -16,7 +16,7 @@ use raft::{Consistency, MembershipError, Node, ProposeError, ReadError};
 use tonic::{Request, Response, Status};
 
 use crate::coordinator::Coordinator;
-use crate::inspect::{self, InspectError};
+use crate::inspect::{self, InspectError, Known};
 use crate::rpc::leader::not_leader;
 use crate::tasks;
 
@@ -180,7 +180,8 @@ impl Admin for AdminService {
             Some(coordinator) => Arc::clone(&coordinator.settings),
             None => Arc::default(),
         };
-        let answer = inspect::answer(&self.node, &settings, request.get_ref()).await;
+        let known = Known::by(self.coordinator.as_ref(), request.get_ref());
+        let answer = inspect::answer(&self.node, &settings, known, request.get_ref()).await;
         answer.map(Response::new).map_err(|error| match error {
             InspectError::Invalid(text) => Status::invalid_argument(text),
             InspectError::NotFound(text) => Status::not_found(text),

@@ -9,6 +9,7 @@ mod dropped_partitions;
 pub(crate) mod garbage;
 mod index_build;
 mod index_jobs;
+mod object_store;
 mod seal;
 
 use std::sync::Arc;
@@ -28,5 +29,6 @@ pub(super) fn start(lead: &Arc<Lead>) {
     run(compaction::planning::Planning::default(), lead);
     run(compaction::execution::Execution::default(), lead);
     run(count::Count::default(), lead);
+    run(object_store::ObjectStore::default(), lead);
     run(garbage::Garbage::new(lead.settings()), lead);
 }

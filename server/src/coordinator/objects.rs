@@ -5,7 +5,9 @@
 //! Every call has a deadline. A file that is being written is never seen half: S3 shows an object
 //! when it is complete, and Milvus's local writer leaves files whose modification time is young.
 
+mod clock;
 mod connector;
+mod health;
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -19,7 +21,11 @@ use object_store::path::Path;
 use object_store::{BackoffConfig, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
 
 use super::settings::{CoordinatorSettings, RemoteStorage, Storage};
-use connector::Connector;
+use clock::StoreClock;
+use connector::{Connector, Kind};
+use health::Health;
+
+pub(crate) use health::{Outcome, StoreHealth, reason};
 
 /// How long a copy, a deletion or the next page of a listing may take, retries included. Milvus's
 /// `minio.requestTimeoutMs` where it is longer.
@@ -77,6 +83,8 @@ enum Place {
 pub(crate) struct Objects {
     place: Arc<Place>,
     timeout: Duration,
+    clock: StoreClock,
+    health: Health,
 }
 
 impl Objects {
@@ -84,6 +92,7 @@ impl Objects {
     /// nothing else.
     pub(crate) fn new(settings: &CoordinatorSettings) -> Objects {
         let mut timeout = CALL_TIMEOUT;
+        let clock = StoreClock::default();
         let place = match &settings.storage {
             Storage::Local { path } if path.starts_with('/') => {
                 // Synced: metadata names a copy as soon as it is made.
@@ -92,7 +101,7 @@ impl Objects {
             Storage::Local { path } => Place::Nowhere(format!("{path} is no absolute folder")),
             Storage::Remote(remote) => {
                 timeout = timeout.max(remote.request_timeout);
-                match open_remote(remote, timeout) {
+                match open_remote(remote, timeout, &clock) {
                     Ok(store) => Place::Remote(Box::new(store)),
                     Err(error) => Place::Nowhere(error.to_string()),
                 }
@@ -101,7 +110,36 @@ impl Objects {
         if let Place::Nowhere(reason) = &place {
             tracing::error!(reason, "object store is not configured");
         }
-        Objects { place: Arc::new(place), timeout }
+        Objects { place: Arc::new(place), timeout, clock, health: Health::default() }
+    }
+
+    /// What time it is for the store, as its last answer said; `None` where it does not say. A local
+    /// folder goes by the clock of its machine.
+    pub(crate) fn store_now(&self) -> Option<SystemTime> {
+        match &*self.place {
+            Place::Local(_) => Some(SystemTime::now()),
+            Place::Remote(_) | Place::Nowhere(_) => self.clock.now(),
+        }
+    }
+
+    /// How calls on the store go.
+    pub(crate) fn health(&self) -> StoreHealth {
+        self.health.read()
+    }
+
+    /// Asks the store for the first object below a prefix, which ends without a slash; whether there is
+    /// one does not matter.
+    ///
+    /// # Errors
+    /// The store does not answer, or refuses.
+    pub(crate) async fn probe(&self, prefix: &str) -> Result<(), ObjectError> {
+        match self.list(prefix).next().await {
+            None | Some(Ok(_) | Err(ObjectError::Missing { .. })) => {
+                self.health.note(Ok(()));
+                Ok(())
+            }
+            Some(Err(error)) => Err(error),
+        }
     }
 
     /// Copies an object; one that stands at the destination is replaced. The copy is young: its
@@ -166,6 +204,7 @@ impl Objects {
             Ok(path) => path,
             Err(error) => return stream::iter([Err(error)]).boxed(),
         };
+        let health = self.health.clone();
         let (pages, is_local) = match &*self.place {
             Place::Local(store) => (store.list(Some(&path)), true),
             Place::Remote(store) => (store.list(Some(&path)), false),
@@ -174,7 +213,14 @@ impl Objects {
                 return stream::iter([Err(error)]).boxed();
             }
         };
-        bounded(pages, prefix, is_local, self.timeout).boxed()
+        bounded(pages, prefix, is_local, self.timeout)
+            .inspect(move |file| {
+                // What it lists is the business of whoever asked.
+                if let Err(error) = file {
+                    health.note(Err(error));
+                }
+            })
+            .boxed()
     }
 
     /// Runs a call within the deadline.
@@ -183,14 +229,16 @@ impl Objects {
         path: &str,
         call: impl Future<Output = Result<Result<(), String>, object_store::Error>>,
     ) -> Result<(), ObjectError> {
-        match tokio::time::timeout(self.timeout, call).await {
+        let done = match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(reason))) => Err(ObjectError::Misconfigured(reason)),
             Ok(Err(error)) => Err(ObjectError::of(path, error)),
             Err(_elapsed) => {
                 Err(ObjectError::Timeout { path: path.to_owned(), limit: self.timeout })
             }
-        }
+        };
+        self.health.note(done.as_ref().map(|()| ()));
+        done
     }
 }
 
@@ -229,18 +277,31 @@ fn parse(path: &str) -> Result<Path, ObjectError> {
     }
 }
 
-fn open_remote(remote: &RemoteStorage, timeout: Duration) -> object_store::Result<AmazonS3> {
+fn open_remote(
+    remote: &RemoteStorage,
+    timeout: Duration,
+    clock: &StoreClock,
+) -> object_store::Result<AmazonS3> {
     let scheme = if remote.use_ssl { "https" } else { "http" };
-    let host = if remote.use_virtual_host {
+    let host = if remote.has_bucket_in_host {
         format!("{}.{}", remote.bucket, remote.address)
     } else {
         remote.address.clone()
     };
     let region = if remote.region.is_empty() { "us-east-1" } else { &remote.region };
-    let connector = if remote.use_ssl { Connector::Tls } else { Connector::Plain };
+    // Services that give out roles are asked over TLS or without, wherever the store itself is.
+    let kind = if remote.use_ssl || remote.use_iam { Kind::Tls } else { Kind::Plain };
+    let connector = Connector { kind, host: host.clone(), clock: clock.clone() };
     let builder = if remote.use_iam {
         // Roles of the machine or the pod, as the environment describes them.
-        AmazonS3Builder::from_env()
+        let builder = AmazonS3Builder::from_env();
+        match remote.iam_endpoint.as_str() {
+            "" => builder,
+            endpoint => builder.with_metadata_endpoint(endpoint),
+        }
+    } else if remote.access_key_id.is_empty() && remote.secret_access_key.is_empty() {
+        // As Milvus does without keys.
+        AmazonS3Builder::new().with_skip_signature(true)
     } else {
         AmazonS3Builder::new()
             .with_access_key_id(&remote.access_key_id)
@@ -250,7 +311,7 @@ fn open_remote(remote: &RemoteStorage, timeout: Duration) -> object_store::Resul
         .with_http_connector(connector)
         .with_endpoint(format!("{scheme}://{host}:{}", remote.port))
         .with_allow_http(!remote.use_ssl)
-        .with_virtual_hosted_style_request(remote.use_virtual_host)
+        .with_virtual_hosted_style_request(remote.has_bucket_in_host)
         .with_bucket_name(&remote.bucket)
         .with_region(region)
         // Not every store with an S3 API has the call that deletes many.

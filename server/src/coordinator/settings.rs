@@ -28,6 +28,8 @@ pub(crate) struct RemoteStorage {
     pub(crate) iam_endpoint: String,
     pub(crate) region: String,
     pub(crate) use_virtual_host: bool,
+    /// Ours: we name the bucket in the host; `use_virtual_host`, or the provider takes nothing else.
+    pub(crate) has_bucket_in_host: bool,
     pub(crate) request_timeout: Duration,
 }
 

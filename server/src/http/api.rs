@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::Pages;
 use crate::admin::service::act;
 use crate::coordinator::{Failure, Lead};
-use crate::inspect::{self, InspectError};
+use crate::inspect::{self, InspectError, Known};
 
 pub(super) fn routes() -> Router<Arc<Pages>> {
     // Milvus's own paths take both methods.
@@ -107,7 +107,8 @@ async fn look(pages: &Pages, subject: &str, request: InspectRequest) -> Response
         Some(coordinator) => Arc::clone(&coordinator.settings),
         None => Arc::default(),
     };
-    match inspect::answer(&pages.node, &settings, &request).await {
+    let known = Known::by(pages.coordinator.as_ref(), &request);
+    match inspect::answer(&pages.node, &settings, known, &request).await {
         Ok(sheet) => Json(inspect::json(&sheet)).into_response(),
         Err(error) => {
             let code = match &error {

@@ -10,7 +10,8 @@ use statemachine::session::Role;
 use statemachine::view::{BuildId, PlanId, SegmentId, ServerId};
 use statemachine::{State, Views};
 
-use super::{InspectError, ago, parse_id, sheet};
+use super::{InspectError, Known, ago, parse_id, sheet};
+use crate::coordinator::objects::StoreHealth;
 use crate::coordinator::settings::CoordinatorSettings;
 
 /// A condition on the way of a thing.
@@ -63,15 +64,16 @@ struct Scene<'a> {
 pub(super) fn of(
     state: &State,
     settings: &CoordinatorSettings,
-    subject: Subject,
-    id: &str,
+    known: &Known,
+    (subject, id): (Subject, &str),
     now_ms: u64,
 ) -> Result<Sheet, InspectError> {
     let scene = Scene { views: state.views(), settings, now_ms };
     let mut lines = role(state);
+    lines.extend(known.store.as_ref().and_then(|store| object_store(store, now_ms)));
     lines.extend(match subject {
         Subject::Segment => segment::of(&scene, SegmentId(parse_id(id)?))?,
-        Subject::Channel => channel::of(&scene, id)?,
+        Subject::Channel => channel::of(&scene, id, known.silence)?,
         Subject::Compaction => compaction::of(&scene, PlanId(parse_id(id)?))?,
         Subject::Index => index::of(&scene, parse_id(id)?)?,
         Subject::Import | Subject::Garbage | Subject::Unspecified => {
@@ -102,6 +104,17 @@ fn role(state: &State) -> Vec<Line> {
         return vec![Line::waits("our coordinator's role is on", 0, who)];
     }
     Vec::new()
+}
+
+/// Files are where everything of Milvus's ends.
+fn object_store(store: &StoreHealth, now_ms: u64) -> Option<Line> {
+    let (failing, reason) = store.failing.as_ref()?;
+    let failing_ms = u64::try_from(failing.as_millis()).unwrap_or(u64::MAX);
+    Some(Line::waits(
+        "the object store answers",
+        now_ms.saturating_sub(failing_ms),
+        format!("an operator: the object store ({reason})"),
+    ))
 }
 
 /// RootCoord gives the ids and timestamps that everything new needs.
@@ -154,8 +167,8 @@ fn build(scene: &Scene<'_>, id: BuildId) -> Vec<Line> {
             let n_nodes = scene.views.sessions().nodes(Role::IndexNode).count();
             let some = n_nodes > 0 || scene.settings.bound_index_node.is_some();
             let mut lines = vec![Line::judge(
-                some,
-                format!("an index node is there ({n_nodes})"),
+                !usable.is_empty() || is_bound,
+                format!("an index node is there ({})", usable.len()),
                 born,
                 "an operator: start an index node",
             )];

@@ -15,6 +15,9 @@ use statemachine::view::{CollectionId, ServerId};
 
 use super::page::Page;
 use crate::coordinator::counts::{Counts, Histogram};
+use crate::coordinator::objects::{Outcome, StoreHealth};
+use crate::coordinator::observed::Observed;
+use crate::coordinator::settings::CoordinatorSettings;
 use crate::coordinator::tso::physical_ms;
 use crate::coordinator::{Coordinator, Lead, data_nodes};
 
@@ -55,14 +58,7 @@ pub(super) fn write(page: &mut Page, coordinator: &Coordinator) {
         channels(page, views, lead.as_deref(), &server);
         tasks(page, views, &server);
     });
-    if lead.is_some() {
-        page.labelled(
-            "milvus_num_node",
-            "1 for the active coordinator (stock)",
-            &[("node_id", &server), ("role_name", "datacoord")],
-            1,
-        );
-    }
+    object_store(page, &coordinator.objects().health());
     let counts = &coordinator.counts;
     counted(page, counts);
     let histograms: [(&'static str, &str, &Histogram); 6] = [

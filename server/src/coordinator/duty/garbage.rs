@@ -30,6 +30,9 @@ use crate::coordinator::settings::CoordinatorSettings;
 use crate::coordinator::{Failure, Lead};
 use run::{Mode, Run};
 
+pub(super) use path::area;
+pub(crate) use unnamed::Unnamed;
+
 /// A new leader sweeps after that long: it may finish what the old one began.
 const FIRST_SWEEP: Duration = Duration::from_secs(10);
 /// After a failure it is tried again this soon, unless the interval is shorter.

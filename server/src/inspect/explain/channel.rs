@@ -1,5 +1,7 @@
 //! Channels: until a data node consumes them, or they are gone.
 
+use std::time::Duration;
+
 use statemachine::channel::ChannelState;
 use statemachine::session::Role;
 use statemachine::view::ServerId;
@@ -8,12 +10,23 @@ use super::super::InspectError;
 use super::super::list::node;
 use super::{Line, Scene, is_alive};
 
-pub(super) fn of(scene: &Scene<'_>, name: &str) -> Result<Vec<Line>, InspectError> {
+/// A data node reports twice a second; this is long enough for a new leader to hear from it.
+const SILENT_MS: u64 = 10_000;
+
+/// `silence` is for how long its data node has not reported, where that is known.
+pub(super) fn of(
+    scene: &Scene<'_>,
+    name: &str,
+    silence: Option<Duration>,
+) -> Result<Vec<Line>, InspectError> {
     let assignments = scene.views.assignments();
-    if assignments.get(name).is_none() {
+    let Some(assignment) = assignments.get(name) else {
         return Err(InspectError::NotFound(format!("there is no channel `{name}`")));
-    }
+    };
     let mut lines = owner(scene, name);
+    if let Some(silence) = silence.filter(|_| assignment.node != ServerId::NOBODY) {
+        lines.push(reports(assignment.node, silence, scene.now_ms));
+    }
     if assignments.removal(name) == Some(true) {
         lines.push(Line::waits(
             "its collection is dropped: the channel ends when its node lets go",
@@ -39,6 +52,17 @@ pub(super) fn of(scene: &Scene<'_>, name: &str) -> Result<Vec<Line>, InspectErro
         ));
     }
     Ok(lines)
+}
+
+/// Whether the data node is at work: it may hang while its session lives.
+fn reports(owner: ServerId, silence: Duration, now_ms: u64) -> Line {
+    let silent_ms = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+    Line::judge(
+        silent_ms < SILENT_MS,
+        "its data node reports what it consumes",
+        now_ms.saturating_sub(silent_ms),
+        &format!("data node {}: it hangs, or it does not reach the leader", node(owner)),
+    )
 }
 
 /// Whether somebody consumes the channel.
@@ -99,4 +123,21 @@ pub(super) fn owner(scene: &Scene<'_>, name: &str) -> Vec<Line> {
         ),
     });
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_data_node_that_is_silent_is_said_to_be() {
+        let now_ms = 1_000_000;
+        let line = |seconds| reports(ServerId(7), Duration::from_secs(seconds), now_ms);
+        assert!(matches!(line(9).verdict, Verdict::Met));
+        let silent = line(60);
+        assert!(matches!(silent.verdict, Verdict::Waits));
+        assert_eq!(silent.since_ms, now_ms - 60_000);
+        assert!(silent.who.contains('7'), "{}", silent.who);
+    }
 }

@@ -36,7 +36,7 @@ pub(super) struct IndexPath<'p> {
 pub(super) const INDEX_AREA: &str = "index_files";
 
 /// Folder of one kind of logs.
-pub(super) fn area(kind: LogKind) -> &'static str {
+pub(in super::super) fn area(kind: LogKind) -> &'static str {
     match kind {
         LogKind::Insert => "insert_log",
         LogKind::Stats => "stats_log",
