@@ -1,7 +1,8 @@
 //! The coordinator's metrics: those of stock Milvus under their own names and labels, and ours.
 //!
-//! Most come from the views when Prometheus asks, so every node tells them, and a new leader starts
-//! from no zero. What only the leader knows (ticks, times) is told there alone.
+//! Most come from the views when Prometheus asks, so a new leader starts from no zero. Gauges about
+//! the cluster are exported by the leader alone, as a stock coordinator in standby exports none:
+//! dashboards sum them over all processes. Counters stay with the node that counted.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use crate::coordinator::objects::{Outcome, StoreHealth};
 use crate::coordinator::observed::Observed;
 use crate::coordinator::settings::CoordinatorSettings;
 use crate::coordinator::tso::physical_ms;
-use crate::coordinator::{Coordinator, Lead, data_nodes};
+use crate::coordinator::{Coordinator, data_nodes};
 
 /// Counting every build walks all of them under the lock of the state; above this only those that
 /// are not finished are counted.
@@ -46,17 +47,8 @@ pub(super) fn write(page: &mut Page, coordinator: &Coordinator) {
     );
     let server = lead.as_ref().map_or(-1, |lead| lead.server.0).to_string();
     coordinator.node.local_view().read(|state| {
-        let views = state.views();
-        nodes(page, views);
-        page.gauge(
-            "quorate_coordinator_too_few_data_nodes",
-            "1 while there are fewer than dataCoord.minDataNodes: compaction waits, segments are \
-             sealed earlier",
-            u64::from(data_nodes::are_too_few(views, &coordinator.settings)),
-        );
-        segments(page, views);
-        channels(page, views, lead.as_deref(), &server);
-        tasks(page, views, &server);
+        let observed = lead.as_deref().map(|lead| &lead.observed);
+        of_views(page, state.views(), &coordinator.settings, observed, &server);
     });
     object_store(page, &coordinator.objects().health());
     let counts = &coordinator.counts;
@@ -167,7 +159,7 @@ fn segments(page: &mut Page, views: &Views) {
     }
 }
 
-fn channels(page: &mut Page, views: &Views, lead: Option<&Lead>, server: &str) {
+fn channels(page: &mut Page, views: &Views, observed: &Observed, server: &str) {
     let mut watched: BTreeMap<ServerId, u64> = BTreeMap::new();
     for ((node, _), channel) in views.channels().rows().decoded() {
         let count = watched.entry(*node).or_default();
@@ -181,8 +173,6 @@ fn channels(page: &mut Page, views: &Views, lead: Option<&Lead>, server: &str) {
             *count,
         );
     }
-    // Stock tells them of the active coordinator alone.
-    let Some(lead) = lead else { return };
     for (channel, checkpoint) in views.assignments().checkpoints().decoded() {
         page.labelled(
             "milvus_datacoord_channel_checkpoint_unix_seconds",
@@ -193,7 +183,7 @@ fn channels(page: &mut Page, views: &Views, lead: Option<&Lead>, server: &str) {
     }
     let now_ms = super::unix_ms();
     for (channel, _) in views.assignments().rows().decoded() {
-        let ts = lead.observed.tick_ts(channel);
+        let ts = observed.tick_ts(channel);
         if ts > 0 {
             page.labelled(
                 "milvus_datacoord_consume_datanode_tt_lag_ms",
@@ -248,5 +238,25 @@ fn index_status(state: IndexState) -> &'static str {
         IndexState::InProgress => "in-progress",
         IndexState::Finished => "finished",
         IndexState::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gauges_about_the_cluster_are_exported_by_the_leader_alone() {
+        let (views, settings) = (Views::new("by-dev"), CoordinatorSettings::default());
+        let text = |observed: Option<&Observed>| {
+            let mut page = Page::default();
+            of_views(&mut page, &views, &settings, observed, "7");
+            page.into_text()
+        };
+        assert_eq!(text(None), "");
+        let leading = text(Some(&Observed::default()));
+        for name in ["milvus_num_node{", "milvus_datacoord_datanode_num 0"] {
+            assert!(leading.contains(name), "{name} is missing in {leading}");
+        }
     }
 }
