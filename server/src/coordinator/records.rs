@@ -122,7 +122,7 @@ fn fill_in_paths(prefix: &str, info: &mut data::SegmentInfo) {
 /// Rows as the logs of the first field count them, where there are any.
 pub(crate) fn rows_of_logs(info: &data::SegmentInfo) -> Option<i64> {
     let logs = info.binlogs.first()?;
-    let rows: i64 = logs.binlogs.iter().map(|log| log.entries_num).sum();
+    let rows = logs.binlogs.iter().fold(0, |rows: i64, log| rows.saturating_add(log.entries_num));
     (rows > 0).then_some(rows)
 }
 

@@ -44,5 +44,6 @@ pub(super) fn rows(records: &Records<'_, '_>, of: SegmentRef) -> Result<i64, Sto
             lowest = Some(logs);
         }
     }
-    Ok(lowest.map_or(0, |logs| logs.binlogs.iter().map(|log| log.entries_num).sum()))
+    let binlogs = lowest.map_or_else(Vec::new, |logs| logs.binlogs);
+    Ok(binlogs.iter().fold(0, |rows: i64, log| rows.saturating_add(log.entries_num)))
 }

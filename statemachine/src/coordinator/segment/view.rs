@@ -38,7 +38,8 @@ fn last_of(id: SegmentId) -> SegmentKey {
     (id, CollectionId(i64::MAX), PartitionId(i64::MAX))
 }
 
-/// Sums over segments of one collection and state.
+/// Sums over segments of one collection and state. They wrap around, so that what is added and then
+/// taken away leaves nothing, whatever foreign records claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub segments: usize,
@@ -100,8 +101,8 @@ impl Segments {
             *self.counts.entry(segment.state.into()).or_default() += 1;
             let tally = self.tallies.entry((segment.collection, segment.state.into())).or_default();
             tally.segments += 1;
-            tally.rows += segment.rows;
-            tally.size_bytes += size_bytes;
+            tally.rows = tally.rows.wrapping_add(segment.rows);
+            tally.size_bytes = tally.size_bytes.wrapping_add(size_bytes);
         }
         self.rows.put(id, row);
     }
@@ -131,8 +132,9 @@ impl Segments {
         let place = (old.collection, state);
         if let Some(tally) = self.tallies.get_mut(&place) {
             tally.segments -= 1;
-            tally.rows -= old.rows;
-            tally.size_bytes -= self.logs.get(id).map_or(0, Logs::size_bytes);
+            tally.rows = tally.rows.wrapping_sub(old.rows);
+            let size_bytes = self.logs.get(id).map_or(0, Logs::size_bytes);
+            tally.size_bytes = tally.size_bytes.wrapping_sub(size_bytes);
             if tally.segments == 0 {
                 self.tallies.remove(&place);
             }
@@ -151,7 +153,8 @@ impl Segments {
             member.logs = logs;
         }
         if let Some(tally) = self.tallies.get_mut(&(segment.collection, segment.state.into())) {
-            tally.size_bytes += size_bytes - old.map_or(0, |old| old.size_bytes());
+            let before = old.map_or(0, |old| old.size_bytes());
+            tally.size_bytes = tally.size_bytes.wrapping_add(size_bytes).wrapping_sub(before);
         }
     }
 
@@ -399,6 +402,35 @@ mod tests {
             num_of_rows: rows,
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn sums_over_foreign_records_do_not_overflow() {
+        let (mut segments, mut names) = (Segments::default(), Names::default());
+        let of = |segment| SegmentRef { collection: 1, partition: 2, segment };
+        let log =
+            data::Binlog { entries_num: i64::MAX, log_size: i64::MAX, ..data::Binlog::default() };
+        for id in [3, 4] {
+            segments.put_segment(
+                &mut names,
+                of(id),
+                &kv(&info(of(id), SegmentState::Flushed, i64::MAX)),
+            );
+            for field_id in [100, 101] {
+                let logs = data::FieldBinlog { field_id, binlogs: vec![log.clone(), log.clone()] };
+                segments.put_log(LogKind::Insert, of(id), field_id, &kv(&logs));
+            }
+        }
+        let logs = segments.logs(SegmentId(3)).expect("logs");
+        assert_eq!((logs.rows(), logs.size_bytes()), (i64::MAX, i64::MAX));
+        assert_eq!(logs.total(LogKind::Insert).entries, i64::MAX);
+        for id in [3, 4] {
+            segments.delete_segment(of(id));
+            for field in [100, 101] {
+                segments.delete_log(LogKind::Insert, of(id), field);
+            }
+        }
+        assert_eq!(segments, Segments::default());
     }
 
     fn shown(segments: &Segments) -> String {

@@ -370,7 +370,8 @@ fn expired(info: &data::SegmentInfo, expire_ts: u64) -> (i64, i64) {
     let first = info.binlogs.iter().min_by_key(|logs| logs.field_id);
     let rows = first.into_iter().flat_map(|logs| &logs.binlogs).filter(is_expired);
     let all = info.binlogs.iter().flat_map(|logs| &logs.binlogs).filter(is_expired);
-    (rows.map(|log| log.entries_num).sum(), all.map(|log| log.log_size).sum())
+    let add = i64::saturating_add;
+    (rows.map(|log| log.entries_num).fold(0, add), all.map(|log| log.log_size).fold(0, add))
 }
 
 #[cfg(test)]

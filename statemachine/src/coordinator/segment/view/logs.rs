@@ -21,9 +21,9 @@ impl LogSums {
     pub(super) fn of(logs: &data::FieldBinlog) -> LogSums {
         let mut sums = LogSums { oldest_ts: u64::MAX, ..LogSums::default() };
         for log in &logs.binlogs {
-            sums.files += 1;
-            sums.entries += log.entries_num;
-            sums.size_bytes += log.log_size;
+            sums.files = sums.files.saturating_add(1);
+            sums.entries = sums.entries.saturating_add(log.entries_num);
+            sums.size_bytes = sums.size_bytes.saturating_add(log.log_size);
             sums.newest_ts = sums.newest_ts.max(log.timestamp_to);
             sums.oldest_ts = sums.oldest_ts.min(log.timestamp_from);
         }
@@ -103,9 +103,9 @@ impl Logs {
     /// Files, entries and bytes over all fields of a kind.
     pub fn total(&self, kind: LogKind) -> LogSums {
         self.of_kind(kind).fold(LogSums::default(), |mut total, (_, sums)| {
-            total.files += sums.files;
-            total.entries += sums.entries;
-            total.size_bytes += sums.size_bytes;
+            total.files = total.files.saturating_add(sums.files);
+            total.entries = total.entries.saturating_add(sums.entries);
+            total.size_bytes = total.size_bytes.saturating_add(sums.size_bytes);
             total.newest_ts = total.newest_ts.max(sums.newest_ts);
             total.oldest_ts = match (total.oldest_ts, sums.oldest_ts) {
                 (0, oldest) | (oldest, 0) => oldest,
@@ -122,6 +122,6 @@ impl Logs {
 
     /// Bytes of all files.
     pub fn size_bytes(&self) -> i64 {
-        self.fields.iter().map(|one| one.size_bytes).sum()
+        self.fields.iter().fold(0, |sum, one| sum.saturating_add(one.size_bytes))
     }
 }

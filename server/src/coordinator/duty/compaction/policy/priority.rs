@@ -24,7 +24,9 @@ pub(crate) struct Priority {
 impl Priority {
     #[allow(clippy::cast_precision_loss, reason = "a proportion")]
     pub(super) fn of(inputs: &[&Candidate], rows_max: i64, now_ms: u64) -> Priority {
-        let sum = |of: fn(&Candidate) -> i64| inputs.iter().map(|input| of(input)).sum::<i64>();
+        let sum = |of: fn(&Candidate) -> i64| {
+            inputs.iter().fold(0, |sum: i64, input| sum.saturating_add(of(input)))
+        };
         let rows = sum(|input| input.rows);
         let deleted = sum(|input| input.delta_rows);
         let capacity = rows_max.saturating_mul(i64::try_from(inputs.len()).unwrap_or(i64::MAX));
