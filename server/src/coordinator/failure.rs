@@ -155,6 +155,13 @@ impl From<Rejection> for Failure {
             // Another leader is at work.
             return Failure::NotLeader;
         }
+        if matches!(rejection, Rejection::StaleRequest | Rejection::OutcomeTooLarge) {
+            return Failure::Unknown(rejection.to_string());
+        }
+        if matches!(rejection, Rejection::NoSpace { .. } | Rejection::Corrupt) {
+            // Data nodes wait and try again. A refusal of their logs would end them.
+            return Failure::Unavailable(rejection.to_string());
+        }
         if let Rejection::Coordinator(refusal) = rejection {
             return refusal.into();
         }
@@ -193,5 +200,29 @@ impl From<Refusal> for Failure {
             | Refusal::DeltasDiffer { .. } => Code::Unexpected,
         };
         Failure::refused(code, refusal.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_keyspace_is_no_refusal_at_which_data_nodes_end() {
+        let full = Rejection::NoSpace { size_bytes: 2, quota_bytes: 1 };
+        assert!(matches!(Failure::from(full), Failure::Unavailable(_)));
+        assert!(matches!(Failure::from(Rejection::Corrupt), Failure::Unavailable(_)));
+    }
+
+    #[test]
+    fn only_a_command_that_was_never_sent_or_was_refused_is_without_effect() {
+        let is_undone = |failure: Failure| failure.is_without_effect();
+        assert!(is_undone(ProposeError::NotLeader { leader: None }.into()));
+        assert!(is_undone(ProposeError::Overloaded { pending_bytes: 1 }.into()));
+        assert!(is_undone(ProposeError::ShuttingDown.into()));
+        assert!(is_undone(Rejection::Coordinator(Refusal::RoleOff).into()));
+        assert!(!is_undone(ProposeError::Unknown.into()), "it may be in the log");
+        assert!(!is_undone(Rejection::StaleRequest.into()), "its outcome is forgotten");
+        assert!(!is_undone(Rejection::OutcomeTooLarge.into()), "it was carried out");
     }
 }

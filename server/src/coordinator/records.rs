@@ -6,15 +6,18 @@ use proto::quorate::SegmentRef;
 use raft::{Pinned, View};
 use statemachine::coordinator::keys::{Keys, LogKind};
 use statemachine::view::SegmentId;
-use statemachine::{EventId, State, history};
+use statemachine::{End, EventId, KeyRange, State, history};
 
 use super::settings::CoordinatorSettings;
 use super::{Code, Failure};
 
 /// Where the rows of one segment are in an image.
 pub(crate) struct SegmentPlace {
+    id: SegmentId,
     segment: EventId,
     logs: Vec<(LogKind, EventId)>,
+    /// Whether these are all its logs: of a record that does not decode the views know no field.
+    is_whole: bool,
 }
 
 /// A segment with its logs, as Milvus's calls return it.
@@ -66,6 +69,10 @@ pub(crate) fn fetch_segments(
     let prefix = settings.storage_prefix();
     let mut segments = Vec::with_capacity(places.len());
     for place in places {
+        if !place.is_whole {
+            let reason = format!("a record of the logs of segment {} does not decode", place.id);
+            return Err(Failure::refused(Code::Internal, reason));
+        }
         let mut info = data::SegmentInfo::decode(next()).map_err(|error| undecodable(&error))?;
         for (kind, _) in &place.logs {
             let logs = data::FieldBinlog::decode(next()).map_err(|error| undecodable(&error))?;
@@ -94,7 +101,21 @@ fn place(state: &State, id: SegmentId) -> Option<SegmentPlace> {
             logs.extend(meta.map(|meta| (kind, meta.event_id())));
         }
     }
-    Some(SegmentPlace { segment, logs })
+    Some(SegmentPlace { id, segment, logs, is_whole: all_logs_decode(state, of) })
+}
+
+/// Whether the views have every record of the segment's logs: one that does not decode names files
+/// that nobody knows.
+pub(crate) fn all_logs_decode(state: &State, of: SegmentRef) -> bool {
+    let logs = state.views().segments().logs(SegmentId(of.segment));
+    LogKind::ALL.into_iter().all(|kind| {
+        let prefix = keys(state).logs(kind, of);
+        // The next byte after a slash.
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        let range = KeyRange { start: prefix.as_bytes(), end: End::Before(end.as_bytes()) };
+        let n_decoded = logs.map_or(0, |logs| logs.of_kind(kind).count());
+        state.count(&range) == n_decoded
+    })
 }
 
 pub(crate) fn keys(state: &State) -> Keys<'_> {

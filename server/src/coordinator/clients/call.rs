@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use proto::milvus::common;
-use tonic::{Request, Response, Status};
+use tonic::{Code as GrpcCode, Request, Response, Status};
 
 use super::Wire;
 use crate::coordinator::Failure;
@@ -19,6 +19,9 @@ pub(crate) enum CallError {
     /// It did not answer in time, or not in the protocol: whether it did it is unknown.
     #[error("{who} does not answer: {reason}")]
     Unreachable { who: String, reason: String },
+    /// It is of a version that does not have the call.
+    #[error("{who} does not have the call")]
+    Unimplemented { who: String },
     /// It said no.
     #[error("{who} refuses: {reason}[code={code}]")]
     Refused { who: String, code: i32, reason: String },
@@ -29,7 +32,9 @@ impl CallError {
     pub(crate) fn code(&self) -> Option<i32> {
         match self {
             CallError::Refused { code, .. } => Some(*code),
-            CallError::Gone { .. } | CallError::Unreachable { .. } => None,
+            CallError::Gone { .. }
+            | CallError::Unreachable { .. }
+            | CallError::Unimplemented { .. } => None,
         }
     }
 
@@ -48,9 +53,9 @@ impl From<CallError> for Failure {
     fn from(error: CallError) -> Failure {
         match error {
             CallError::Refused { .. } => Failure::refused(Code::Unexpected, error.to_string()),
-            CallError::Gone { .. } | CallError::Unreachable { .. } => {
-                Failure::Unavailable(error.to_string())
-            }
+            CallError::Gone { .. }
+            | CallError::Unreachable { .. }
+            | CallError::Unimplemented { .. } => Failure::Unavailable(error.to_string()),
         }
     }
 }
@@ -105,6 +110,9 @@ where
     request.set_timeout(within);
     let answer = match tokio::time::timeout(within, method(request)).await {
         Ok(Ok(answer)) => answer.into_inner(),
+        Ok(Err(status)) if status.code() == GrpcCode::Unimplemented => {
+            return Err(CallError::Unimplemented { who: wire.who().to_owned() });
+        }
         Ok(Err(status)) => {
             return Err(unreachable(format!("{:?}: {}", status.code(), status.message())));
         }

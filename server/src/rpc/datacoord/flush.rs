@@ -13,6 +13,7 @@ use statemachine::coordinator::segment::view::Segment;
 use statemachine::view::{CollectionId, DatabaseId, SegmentId, ServerId};
 use tokio::time::Instant;
 
+use crate::coordinator::clients::CallError;
 use crate::coordinator::flush_channels::flush_channels;
 use crate::coordinator::seal::{self, SealReason};
 use crate::coordinator::{Code, Failure, Lead, tso};
@@ -42,7 +43,7 @@ pub(super) async fn flush(
             .map(|(id, _)| id.0)
             .collect()
     });
-    tell_data_nodes(lead, collection, flush_ts).await?;
+    let flushed_until = tell_data_nodes(lead, collection, flush_ts).await?;
     Ok(data::FlushResponse {
         status: None,
         db_id: request.db_id,
@@ -50,7 +51,11 @@ pub(super) async fn flush(
         segment_i_ds: sealed,
         flush_segment_i_ds: flushed,
         time_of_seal: i64::try_from(tso::physical_ms(flush_ts) / 1000).unwrap_or(i64::MAX),
-        flush_ts,
+        // Without a timestamp a client waits for the segments alone.
+        flush_ts: match flushed_until {
+            FlushedUntil::Timestamp => flush_ts,
+            FlushedUntil::Nothing => 0,
+        },
     })
 }
 
@@ -87,12 +92,19 @@ fn candidates(
     })
 }
 
+/// What the data nodes of a collection were asked to write.
+enum FlushedUntil {
+    Timestamp,
+    /// One of them is of 2.2 and flushes segments only.
+    Nothing,
+}
+
 /// Has the collection's data nodes write all that is older than the timestamp.
 async fn tell_data_nodes(
     lead: &Arc<Lead>,
     collection: CollectionId,
     flush_ts: u64,
-) -> Result<(), Failure> {
+) -> Result<FlushedUntil, Failure> {
     let deadline = Instant::now() + FLUSH_CHANNELS_TIMEOUT;
     let mut pause = PAUSE_FIRST;
     let mut done: BTreeMap<String, ServerId> = BTreeMap::new();
@@ -108,7 +120,7 @@ async fn tell_data_nodes(
             }
         });
         if by_node.is_empty() {
-            return Ok(());
+            return Ok(FlushedUntil::Timestamp);
         }
         let mut failure = None;
         for (node, channels) in by_node {
@@ -118,6 +130,10 @@ async fn tell_data_nodes(
                         lead.observed.begin_channel_flush(&channel, node, flush_ts);
                         done.insert(channel, node);
                     }
+                }
+                Err(error @ CallError::Unimplemented { .. }) => {
+                    tracing::warn!(%collection, %error, "a data node flushes no channels");
+                    return Ok(FlushedUntil::Nothing);
                 }
                 Err(error) => failure = Some(error),
             }

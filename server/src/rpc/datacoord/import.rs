@@ -88,7 +88,9 @@ pub(super) async fn save_import_segment(
 fn later(error: CallError) -> Failure {
     match error {
         CallError::Refused { .. } => error.into(),
-        CallError::Gone { .. } | CallError::Unreachable { .. } => {
+        CallError::Gone { .. }
+        | CallError::Unreachable { .. }
+        | CallError::Unimplemented { .. } => {
             Failure::refused(Code::ServiceUnavailable, error.to_string())
         }
     }

@@ -146,7 +146,7 @@ async fn send(lead: &Arc<Lead>, order: Order, start_ts: u64) -> Result<Option<i6
             tracing::info!(plan, node = node.0, channel = task.channel, "compaction sent");
             Ok(Some(plan))
         }
-        Err(error @ CallError::Refused { .. }) => {
+        Err(error @ (CallError::Refused { .. } | CallError::Unimplemented { .. })) => {
             let reason = format!("its data node refuses it: {error}");
             end(lead, plan, CompactionState::Failed, &reason).await?;
             Ok(None)

@@ -12,7 +12,6 @@ use statemachine::view::{BuildId, SegmentId};
 use super::orphan::{self, Claim};
 use super::path::{self, INDEX_AREA, IndexPath, LogPath, ParsedPath};
 use super::run::{Doomed, Kind, Run};
-use super::sweep;
 use crate::coordinator::objects::ObjectFile;
 use crate::coordinator::settings::CoordinatorSettings;
 use crate::coordinator::{Failure, records};
@@ -163,7 +162,7 @@ impl<'v> Names<'v> {
         let id = SegmentId(segment);
         let of: Option<SegmentRef> = self.view.read(|state| {
             let of = state.views().segments().get(id)?.reference(id);
-            sweep::all_logs_decode(state, of).then_some(of)
+            records::all_logs_decode(state, of).then_some(of)
         });
         let Some(of) = of else { return Ok(None) };
         let info = match records::segment(self.view, self.settings, of) {

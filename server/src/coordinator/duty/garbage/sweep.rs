@@ -5,7 +5,6 @@ use proto::quorate::{self, SegmentRef};
 use raft::View;
 use statemachine::State;
 use statemachine::view::SegmentId;
-use statemachine::{End, KeyRange, State};
 
 use super::path::{self, ParsedPath};
 use super::plan::{self, Policy, Removal};
@@ -102,7 +101,7 @@ async fn remove_segments(
 /// The files that a segment's records name.
 fn files_of(run: &mut Run<'_>, view: &View, of: SegmentRef) -> Result<Vec<Doomed>, Failure> {
     let settings = run.lead.settings();
-    if !view.read(|state| all_logs_decode(state, of)) {
+    if !view.read(|state| records::all_logs_decode(state, of)) {
         return Err(Failure::Unavailable("a record of its logs does not decode".to_owned()));
     }
     let Some(info) = records::segment(view, settings, of)? else { return Ok(Vec::new()) };
@@ -132,19 +131,4 @@ fn files_of(run: &mut Run<'_>, view: &View, of: SegmentRef) -> Result<Vec<Doomed
 pub(super) fn all_logs(info: &data::SegmentInfo) -> impl Iterator<Item = &data::Binlog> {
     let fields = info.binlogs.iter().chain(&info.statslogs).chain(&info.deltalogs);
     fields.flat_map(|field| &field.binlogs)
-}
-
-/// Whether the view has every record of the segment's logs: one that does not decode names files
-/// that nobody knows.
-pub(super) fn all_logs_decode(state: &State, of: SegmentRef) -> bool {
-    let keys = Keys { root_path: &state.settings().root_path };
-    let logs = state.views().segments().logs(SegmentId(of.segment));
-    LogKind::ALL.into_iter().all(|kind| {
-        let prefix = keys.logs(kind, of);
-        // The next byte after a slash.
-        let end = format!("{}0", prefix.trim_end_matches('/'));
-        let range = KeyRange { start: prefix.as_bytes(), end: End::Before(end.as_bytes()) };
-        let n_decoded = logs.map_or(0, |logs| logs.of_kind(kind).count());
-        state.count(&range) == n_decoded
-    })
 }
