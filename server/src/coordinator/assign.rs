@@ -102,7 +102,11 @@ impl Assigner {
 
     /// The channel's collection is gone.
     pub(crate) fn forget_channel(&self, channel: &str) {
-        self.lots.lock().retain(|key, _| key.channel != channel);
+        self.retain(|other| other != channel);
+    }
+
+    pub(crate) fn retain(&self, is_channel: impl Fn(&str) -> bool) {
+        self.lots.lock().retain(|key, _| is_channel(&key.channel));
     }
 }
 

@@ -227,7 +227,26 @@ impl Observed {
     }
 
     pub(crate) fn forget(&self, segment: SegmentId) {
-        self.facts.lock().segments.remove(&segment);
+        let mut facts = self.facts.lock();
+        facts.segments.remove(&segment);
+        facts.disowned.remove(&segment);
+    }
+
+    /// Keeps what is known of channels and of segments that are there still: a report may arrive after
+    /// its channel was dropped, or its segment flushed.
+    pub(crate) fn retain(
+        &self,
+        is_channel: impl Fn(&str) -> bool,
+        is_open: impl Fn(SegmentId) -> bool,
+    ) {
+        self.assigner.retain(&is_channel);
+        let mut facts = self.facts.lock();
+        facts.channels.retain(|channel, _| is_channel(channel));
+        facts.flushes.retain(|channel, _| is_channel(channel));
+        facts.unserved.retain(|channel, _| is_channel(channel));
+        facts.ticked.retain(|channel| is_channel(channel));
+        facts.segments.retain(|segment, _| is_open(*segment));
+        facts.disowned.retain(|segment| is_open(*segment));
     }
 
     pub(crate) fn forget_channel(&self, channel: &str) {
@@ -269,6 +288,29 @@ mod tests {
         assert!(tick(80, 5, 2).is_of(&assignment));
         assert!(!tick(100, 5, 1).is_of(&assignment), "of before it was watched anew");
         assert!(!tick(70, 6, 2).is_of(&assignment));
+    }
+
+    #[test]
+    fn what_has_ended_leaves_nothing_behind() {
+        let observed = Observed::default();
+        let tick = Tick { ts: 1, node: ServerId(5), epoch: 1 };
+        for channel in ["dml_0_1v0", "dml_0_2v0"] {
+            observed.note_tick(channel, tick);
+            observed.note_unserved(channel, 1);
+            observed.begin_channel_flush(channel, ServerId(5), 1);
+        }
+        for segment in [10, 11] {
+            observed.note_rows("dml_0_1v0", SegmentId(segment), 5);
+            observed.note_disowned(SegmentId(segment));
+        }
+        observed.retain(|channel| channel == "dml_0_1v0", |segment| segment == SegmentId(10));
+        assert_eq!(observed.tick("dml_0_1v0"), Some(tick));
+        assert_eq!(observed.tick("dml_0_2v0"), None);
+        assert!(!observed.is_unserved("dml_0_2v0", 1));
+        assert!(observed.begin_channel_flush("dml_0_2v0", ServerId(5), 1));
+        assert_eq!(observed.take_ticked(), BTreeSet::from(["dml_0_1v0".to_owned()]));
+        assert_eq!((observed.rows(SegmentId(10)), observed.rows(SegmentId(11))), (5, 0));
+        assert!(observed.is_disowned(SegmentId(10)) && !observed.is_disowned(SegmentId(11)));
     }
 
     #[test]

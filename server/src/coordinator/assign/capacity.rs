@@ -26,7 +26,7 @@ pub(crate) fn row_bytes<'a>(
 ) -> Result<i64, CapacityError> {
     let mut bytes = 0;
     for field in fields {
-        bytes += field_bytes(field)?;
+        bytes = field_bytes(field)?.saturating_add(bytes);
     }
     if bytes > 0 { Ok(bytes) } else { Err(CapacityError::NoSize) }
 }
@@ -45,7 +45,10 @@ fn field_bytes(field: &Field) -> Result<i64, CapacityError> {
         DataType::VarChar => param(field, "max_length")?.min(TEXT_BYTES_MAX),
         DataType::Json | DataType::Array => DYNAMIC_BYTES,
         DataType::BinaryVector => param(field, "dim")? / 8,
-        DataType::FloatVector => param(field, "dim")? * 4,
+        DataType::FloatVector => param(field, "dim")?.saturating_mul(4),
+        DataType::Float16Vector | DataType::BFloat16Vector => {
+            param(field, "dim")?.saturating_mul(2)
+        }
         DataType::None | DataType::String => 0,
     })
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use statemachine::coordinator::segment::view::Segment;
 use statemachine::view::Area;
 use tokio::sync::Notify;
 
@@ -41,6 +42,7 @@ impl Duty for SealDuty {
         let now = tokio::time::Instant::now();
         if self.all_at.is_none_or(|at| now.duration_since(at) >= ALL_CHANNELS_PERIOD) {
             self.all_at = Some(now);
+            forget_ended(lead);
             channels.extend(all_open_channels(lead));
         }
         for channel in channels {
@@ -52,6 +54,16 @@ impl Duty for SealDuty {
         }
         Ok(())
     }
+}
+
+/// Lets go of facts about what is not there any more.
+fn forget_ended(lead: &Lead) {
+    lead.local().read(|state| {
+        let views = state.views();
+        // A segment that was made just now may not be in the views yet.
+        let is_open = |id| views.segments().get(id).is_none_or(Segment::is_open);
+        lead.observed.retain(|channel| views.assignments().get(channel).is_some(), is_open);
+    });
 }
 
 fn all_open_channels(lead: &Lead) -> BTreeSet<String> {

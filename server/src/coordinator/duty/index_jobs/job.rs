@@ -49,8 +49,12 @@ pub(super) fn request(lead: &Lead, attempt: &Attempt) -> Result<index::CreateJob
     };
     let parts = parts.ok_or_else(|| gone("no such build or index"))?;
     let field = parts.definition.field.0;
-    let logs: Option<data::FieldBinlog> =
-        records::record(&view, |keys| keys.log(LogKind::Insert, of, field))?;
+    let logs = match records::record(&view, |keys| keys.log(LogKind::Insert, of, field))? {
+        Some(logs) => Some(logs),
+        // Before 2.2 a segment had its logs in its own record.
+        None => records::record(&view, |keys| keys.segment(of))?
+            .and_then(|info: data::SegmentInfo| embedded(info, field)),
+    };
     let settings = lead.settings();
     let data_paths = paths(&settings.storage_prefix(), of, field, &logs.unwrap_or_default());
     if data_paths.is_empty() {
@@ -59,7 +63,11 @@ pub(super) fn request(lead: &Lead, attempt: &Attempt) -> Result<index::CreateJob
     Ok(words(settings, attempt, parts, data_paths))
 }
 
-fn paths(root: &str, of: SegmentRef, field: i64, logs: &data::FieldBinlog) -> Vec<String> {
+fn embedded(info: data::SegmentInfo, field: i64) -> Option<data::FieldBinlog> {
+    info.binlogs.into_iter().find(|logs| logs.field_id == field)
+}
+
+fn paths(prefix: &str, of: SegmentRef, field: i64, logs: &data::FieldBinlog) -> Vec<String> {
     let SegmentRef { collection, partition, segment } = of;
     let path = |log: &data::Binlog| {
         if log.log_path.is_empty() {
