@@ -4,6 +4,7 @@
 //! [`Coordinator`] lives as long as the process. [`Lead`](lead::Lead) lives as long as one tenure:
 //! whoever holds it may act as the leader, and everything in it is rebuilt by looking.
 
+pub(crate) mod allowed;
 pub(crate) mod assign;
 pub(crate) mod clients;
 pub(crate) mod connections;

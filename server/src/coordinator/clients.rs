@@ -19,6 +19,7 @@ use statemachine::session::{Role, Session, Sessions};
 use statemachine::view::{Area, ServerId};
 use tokio_util::sync::CancellationToken;
 
+use super::allowed::Allowed;
 use super::settings::CoordinatorSettings;
 use crate::tasks;
 
@@ -40,6 +41,7 @@ pub(crate) struct Clients {
 struct Inner {
     node: Node,
     cluster: String,
+    allowed_index_nodes: Allowed,
     /// Under which we call; 0 while this node does not lead.
     own: AtomicI64,
     wires: Mutex<BTreeMap<(ServerId, String), Wire>>,
@@ -55,6 +57,7 @@ impl Clients {
         let inner = Inner {
             node,
             cluster: settings.cluster.clone(),
+            allowed_index_nodes: settings.allowed_index_nodes.clone(),
             own: AtomicI64::new(0),
             wires: Mutex::default(),
         };
@@ -92,9 +95,14 @@ impl Clients {
     }
 
     /// # Errors
-    /// It has no session.
+    /// It has no session, or one at an address where no index node may be: what it is given has the
+    /// keys of the object store in it.
     pub(crate) fn index_node(&self, server: ServerId) -> Result<IndexNode, CallError> {
-        let wire = self.wire(Role::IndexNode, |sessions| sessions.node(Role::IndexNode, server))?;
+        let allowed = &self.inner.allowed_index_nodes;
+        let wire = self.wire(Role::IndexNode, |sessions| {
+            let session = sessions.node(Role::IndexNode, server);
+            session.filter(|session| allowed.permits(&session.address))
+        })?;
         Ok(IndexNode::new(wire))
     }
 
@@ -155,7 +163,9 @@ impl Clients {
             let rows = state.views().sessions().rows().iter();
             rows.filter_map(|(key, row)| {
                 let session = row.decoded()?;
-                let called = CALLED.contains(&key.role);
+                let is_allowed = key.role != Role::IndexNode
+                    || self.inner.allowed_index_nodes.permits(&session.address);
+                let called = CALLED.contains(&key.role) && is_allowed;
                 called.then(|| (key.role.clone(), session.server, session.address.to_string()))
             })
             .collect()

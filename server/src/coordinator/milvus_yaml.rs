@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::settings::CoordinatorSettings;
-use keys::{Draft, KEYS, NOTED};
+use keys::{Draft, FALLBACKS, HIDDEN, KEYS, Key, NOTED};
 
 pub(crate) use parse::parse;
 
@@ -96,7 +96,7 @@ pub(crate) fn settings(values: &Values) -> Result<(CoordinatorSettings, Vec<Line
             },
         };
         let secret = key.to_ascii_lowercase().contains("secret");
-        let shown = if secret { "(hidden)".to_owned() } else { value.text.clone() };
+        let shown = if secret { HIDDEN.to_owned() } else { value.text.clone() };
         report.push(Line { key: key.clone(), value: shown, fate });
     }
     Ok((draft.finish()?, report))

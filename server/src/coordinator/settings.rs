@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::allowed::Allowed;
+
 /// Where object files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Storage {
@@ -108,7 +110,9 @@ pub(crate) struct CoordinatorSettings {
     pub(crate) index_scheduler_interval: Duration,
     /// `indexCoord.bindIndexNodeMode`: address and node id of the only index node.
     pub(crate) bound_index_node: Option<(String, i64)>,
-    /// All of these by the key of Milvus, for people.
+    /// Ours: `indexCoord.allowedNodes`.
+    pub(crate) allowed_index_nodes: Allowed,
+    /// All of these by the key of Milvus, for people; secrets are hidden.
     pub(crate) effective: Vec<(&'static str, String)>,
 }
 
@@ -171,6 +175,7 @@ impl Default for CoordinatorSettings {
             index_min_rows: 1024,
             index_scheduler_interval: s(1),
             bound_index_node: None,
+            allowed_index_nodes: Allowed::default(),
             effective: Vec::new(),
         }
     }

@@ -40,11 +40,7 @@ async fn config(State(pages): State<Arc<Pages>>) -> Response {
         .settings
         .effective
         .iter()
-        .map(|(key, value)| {
-            let secret = key.to_ascii_lowercase().contains("secret");
-            let value = if secret { "(hidden)".to_owned() } else { value.clone() };
-            ((*key).to_owned(), Value::from(value))
-        })
+        .map(|(key, value)| ((*key).to_owned(), Value::from(value.clone())))
         .collect();
     Json(json!(pairs)).into_response()
 }

@@ -164,14 +164,24 @@ fn build(scene: &Scene<'_>, id: BuildId) -> Vec<Line> {
             lines
         }
         IndexState::None | IndexState::Unissued | IndexState::Retry => {
-            let n_nodes = scene.views.sessions().nodes(Role::IndexNode).count();
-            let some = n_nodes > 0 || scene.settings.bound_index_node.is_some();
+            let allowed = &scene.settings.allowed_index_nodes;
+            let nodes = scene.views.sessions().nodes(Role::IndexNode);
+            let (usable, refused): (Vec<_>, Vec<_>) =
+                nodes.partition(|(_, session)| allowed.permits(&session.address));
+            let is_bound = scene.settings.bound_index_node.is_some();
             let mut lines = vec![Line::judge(
                 !usable.is_empty() || is_bound,
                 format!("an index node is there ({})", usable.len()),
                 born,
                 "an operator: start an index node",
             )];
+            for (node, session) in refused.iter().filter(|_| !is_bound) {
+                lines.push(Line::waits(
+                    format!("index node {node} at {} is allowed", session.address),
+                    0,
+                    "an operator: indexCoord.allowedNodes",
+                ));
+            }
             let mut who = "an index node with a free slot".to_owned();
             if let Some(failure) = &build.failure {
                 who.push_str(&format!("; the last attempt: {failure}"));

@@ -99,6 +99,57 @@ pub(super) fn write(page: &mut Page, coordinator: &Coordinator) {
     }
 }
 
+/// Gauges from the views. `observed` is there on the leader.
+fn of_views(
+    page: &mut Page,
+    views: &Views,
+    settings: &CoordinatorSettings,
+    observed: Option<&Observed>,
+    server: &str,
+) {
+    let Some(observed) = observed else { return };
+    page.gauge(
+        "quorate_coordinator_too_few_data_nodes",
+        "1 while there are fewer than dataCoord.minDataNodes: compaction waits, segments are \
+         sealed earlier",
+        u64::from(data_nodes::are_too_few(views, settings)),
+    );
+    nodes(page, views);
+    let allowed = &settings.allowed_index_nodes;
+    let index_nodes = views.sessions().nodes(Role::IndexNode);
+    page.gauge(
+        "quorate_coordinator_index_nodes_refused",
+        "Index nodes that get no jobs because indexCoord.allowedNodes does not name their address",
+        index_nodes.filter(|(_, session)| !allowed.permits(&session.address)).count() as u64,
+    );
+    segments(page, views);
+    channels(page, views, observed, server);
+    tasks(page, views, server);
+    page.labelled(
+        "milvus_num_node",
+        "1 for the active coordinator (stock)",
+        &[("node_id", server), ("role_name", "datacoord")],
+        1,
+    );
+}
+
+/// Calls of this node, which only the leader makes.
+fn object_store(page: &mut Page, health: &StoreHealth) {
+    for (outcome, count) in Outcome::ALL.into_iter().zip(health.counts) {
+        page.counter(
+            "quorate_coordinator_object_store_calls_total",
+            "Calls on the object store by how they ended",
+            &[("outcome", outcome.as_str())],
+            count,
+        );
+    }
+    page.gauge(
+        "quorate_coordinator_object_store_failing_seconds",
+        "For how long no call on the object store has succeeded; 0 while calls succeed",
+        health.failing.as_ref().map_or(0, |(failing, _)| failing.as_secs().max(1)),
+    );
+}
+
 /// What is counted from the start of this process on.
 fn counted(page: &mut Page, counts: &Counts) {
     page.counter(

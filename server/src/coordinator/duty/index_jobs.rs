@@ -45,6 +45,8 @@ pub(super) struct IndexJobs {
     /// Jobs that have ended and are still on their nodes.
     ended: BTreeMap<ServerId, BTreeSet<i64>>,
     has_looked_back: bool,
+    /// Nodes of which was logged that they are not used.
+    refused: BTreeSet<ServerId>,
     wait: Option<Duration>,
 }
 
@@ -74,7 +76,7 @@ impl Duty for IndexJobs {
         let now = Instant::now();
         let (nodes, plan) = lead.local().read(|state| {
             let views = state.views();
-            let nodes = Nodes::of(views, bound);
+            let nodes = Nodes::of(views, bound, &settings.allowed_index_nodes);
             if !self.has_looked_back {
                 self.ended = left_over(views, &nodes);
             }
@@ -83,6 +85,7 @@ impl Duty for IndexJobs {
             (nodes, plan)
         });
         self.has_looked_back = true;
+        self.log_refused(lead, &nodes);
         self.nodes.retain(|node, _| nodes.is_there(*node));
         self.ended.retain(|node, _| nodes.is_there(*node));
 
@@ -117,6 +120,20 @@ fn left_over(views: &Views, nodes: &Nodes) -> BTreeMap<ServerId, BTreeSet<i64>> 
 }
 
 impl IndexJobs {
+    fn log_refused(&mut self, lead: &Lead, nodes: &Nodes) {
+        self.refused.retain(|node| nodes.refused().contains_key(node));
+        for (node, address) in nodes.refused() {
+            if self.refused.insert(*node) {
+                tracing::error!(
+                    %node,
+                    address,
+                    allowed = %lead.settings().allowed_index_nodes,
+                    "an index node gets no jobs: its address is not in indexCoord.allowedNodes"
+                );
+            }
+        }
+    }
+
     async fn finish_what_needs_nothing(&mut self, lead: &Lead, attempts: &[Attempt]) {
         for attempt in attempts {
             self.finish(lead, attempt, BuildResult::default()).await;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::Fate;
+use super::{Fate, remote};
+use crate::coordinator::allowed::Allowed;
 use crate::coordinator::settings::{CoordinatorSettings, RemoteStorage, Storage};
 
 /// Settings that are being gathered.
@@ -44,7 +45,11 @@ impl Default for Draft {
 
 impl Draft {
     pub(super) fn finish(self) -> Result<CoordinatorSettings, String> {
-        let effective = KEYS.iter().map(|key| (key.name, (key.show)(&self))).collect();
+        let shown = |key: &Key| match key.is_secret() {
+            true => HIDDEN.to_owned(),
+            false => (key.show)(&self),
+        };
+        let effective = KEYS.iter().map(|key| (key.name, shown(key))).collect();
         let mut settings = self.settings;
         settings.effective = effective;
         if self.remote {
@@ -77,6 +82,31 @@ pub(super) struct Key {
     pub(super) take: fn(&mut Draft, &str) -> Result<(), String>,
     pub(super) show: fn(&Draft) -> String,
 }
+
+/// What stands in the place of a secret wherever settings are shown.
+pub(super) const HIDDEN: &str = "(hidden)";
+
+impl Key {
+    fn is_secret(&self) -> bool {
+        self.name.to_ascii_lowercase().contains("secret")
+    }
+
+    /// Whether an empty text is a value: the root of the bucket, calls that are not signed.
+    pub(super) fn may_be_empty(&self) -> bool {
+        matches!(self.name, "minio.rootPath" | "minio.accessKeyID" | "minio.secretAccessKey")
+    }
+}
+
+/// Keys by their names in older versions; where both are given, the newer name wins.
+pub(super) const FALLBACKS: [(&str, &str); 4] = [
+    ("common.chanNamePrefix.cluster", "msgChannel.chanNamePrefix.cluster"),
+    ("common.chanNamePrefix.dataCoordTimeTick", "msgChannel.chanNamePrefix.dataCoordTimeTick"),
+    ("common.chanNamePrefix.dataCoordStatistic", "msgChannel.chanNamePrefix.dataCoordStatistic"),
+    (
+        "common.chanNamePrefix.dataCoordSegmentInfo",
+        "msgChannel.chanNamePrefix.dataCoordSegmentInfo",
+    ),
+];
 
 macro_rules! keys {
     ($($name:literal => $($field:ident).+ = $read:ident;)*) => {
@@ -140,6 +170,7 @@ keys! {
     "indexCoord.bindIndexNodeMode.enable" => bound = truth;
     "indexCoord.bindIndexNodeMode.address" => bound_address = text;
     "indexCoord.bindIndexNodeMode.nodeID" => bound_node = number;
+    "indexCoord.allowedNodes" => settings.allowed_index_nodes = allowed;
     "rootCoord.importTaskExpiration" => settings.import_task_expiration = seconds;
     "dataNode.segment.binlog.maxsize" => settings.binlog_max_size_bytes = number;
     "dataNode.timetick.byRPC" => ticks_by_rpc = only_true;
@@ -259,7 +290,7 @@ macro_rules! shown_plainly {
     )*};
 }
 
-shown_plainly! { String, bool, i64, u32, usize, u16, f64, }
+shown_plainly! { Allowed, String, bool, i64, u32, usize, u16, f64, }
 
 fn sub_path(text: &str, expected: &'static str) -> Fate {
     if text == expected || text.is_empty() {
@@ -279,7 +310,32 @@ fn some_text(text: &str) -> Result<Option<String>, String> {
 
 /// Without slashes at either end, as Milvus cleans it: it may be empty.
 fn path(text: &str) -> Result<String, String> {
-    Ok(text.trim_matches('/').to_owned())
+    let mut parts = Vec::new();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            name => parts.push(name),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+fn allowed(text: &str) -> Result<Allowed, String> {
+    Allowed::parse(text)
+}
+
+fn only_true(text: &str) -> Result<bool, String> {
+    match truth(text)? {
+        true => Ok(true),
+        false => {
+            Err("data nodes must report their time ticks by RPC, or no segment is ever sealed \
+                      or flushed: true is expected"
+                .to_owned())
+        }
+    }
 }
 
 fn some_path(text: &str) -> Result<Option<String>, String> {

@@ -106,6 +106,8 @@ fn settings_are_shown_in_the_units_in_which_they_are_given() {
     assert_eq!(shown("dataCoord.segment.sealProportion"), "0.5");
     assert_eq!(shown("common.entityExpiration"), "-1");
     assert_eq!(shown("etcd.rootPath"), "by-test");
+    assert_eq!(shown("minio.secretAccessKey"), "(hidden)");
+    assert_eq!(shown("indexCoord.allowedNodes"), "private");
 }
 
 #[test]

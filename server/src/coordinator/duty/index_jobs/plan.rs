@@ -9,6 +9,7 @@ use statemachine::coordinator::index::view::Build;
 use statemachine::session::Role;
 use statemachine::view::{BuildId, ServerId, Views};
 
+use crate::coordinator::allowed::Allowed;
 use crate::coordinator::indexing;
 
 /// A build, as an attempt at it left it.
@@ -43,13 +44,15 @@ pub(super) struct Nodes {
     ready: BTreeSet<ServerId>,
     /// They finish what they have.
     stopping: BTreeSet<ServerId>,
+    /// At addresses where none may be, with those.
+    refused: BTreeMap<ServerId, String>,
     /// One that is ready builds indexes on disk.
     has_disk: bool,
 }
 
 impl Nodes {
-    /// Those with a session, or the only one that the operator named.
-    pub(super) fn of(views: &Views, bound: Option<ServerId>) -> Nodes {
+    /// Those with a session at an allowed address, or the only one that the operator named.
+    pub(super) fn of(views: &Views, bound: Option<ServerId>, allowed: &Allowed) -> Nodes {
         let mut nodes = Nodes::default();
         if let Some(bound) = bound {
             nodes.ready.insert(bound);
@@ -58,7 +61,9 @@ impl Nodes {
             return nodes;
         }
         for (node, session) in views.sessions().nodes(Role::IndexNode) {
-            if session.stopping {
+            if !allowed.permits(&session.address) {
+                nodes.refused.insert(node, session.address.to_string());
+            } else if session.stopping {
                 nodes.stopping.insert(node);
             } else {
                 nodes.ready.insert(node);
@@ -70,6 +75,11 @@ impl Nodes {
 
     pub(super) fn is_there(&self, node: ServerId) -> bool {
         self.ready.contains(&node) || self.stopping.contains(&node)
+    }
+
+    /// Nodes that are not used because of where they are.
+    pub(super) fn refused(&self) -> &BTreeMap<ServerId, String> {
+        &self.refused
     }
 
     /// May get something new.

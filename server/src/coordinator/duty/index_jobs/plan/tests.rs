@@ -5,9 +5,38 @@ use crate::coordinator::indexing::tests::{Shelf, pairs};
 
 const STOPPING: &str = r#","Stopping":true"#;
 
+fn anywhere() -> Allowed {
+    Allowed::parse("any").expect("a list")
+}
+
+#[test]
+fn a_session_at_an_address_that_is_not_allowed_is_no_index_node() {
+    let mut shelf = Shelf::new();
+    let session = |id: i64, address: &str| {
+        format!(
+            r#"{{"ServerID":{id},"ServerName":"indexnode","Address":"{address}","Version":"2.3.5"}}"#
+        )
+    };
+    for (id, address) in [(7, "10.0.0.7:21121"), (8, "8.8.8.8:21121"), (9, "evil.example:1")] {
+        let key = format!("by-dev/meta/session/indexnode-{id}");
+        shelf.put(key, session(id, address).into_bytes());
+    }
+    let told = |allowed: &str| {
+        let allowed = Allowed::parse(allowed).expect("a list");
+        let nodes = Nodes::of(&shelf.views, None, &allowed);
+        let ready: Vec<i64> = nodes.ready().map(|node| node.0).collect();
+        let refused: Vec<i64> = nodes.refused().keys().map(|node| node.0).collect();
+        assert!(refused.iter().all(|node| !nodes.is_there(ServerId(*node))));
+        (ready, refused)
+    };
+    assert_eq!(told("private"), (vec![7], vec![8, 9]));
+    assert_eq!(told("8.8.8.8,*.example"), (vec![8, 9], vec![7]));
+    assert_eq!(told("any"), (vec![7, 8, 9], vec![]));
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "as expect_test makes them")]
 fn check(shelf: &Shelf, bound: Option<ServerId>, expected: Expect) {
-    let nodes = Nodes::of(&shelf.views, bound);
+    let nodes = Nodes::of(&shelf.views, bound, &anywhere());
     expected.assert_eq(&Plan::make(&shelf.views, &nodes, 1024, 100, |_| false).to_string());
 }
 
@@ -23,7 +52,7 @@ fn builds_that_have_to_wait_keep_nobody_else_waiting() {
         shelf.build(30 + segment, segment, 11, "Unissued");
     }
     let plan = |shelf: &Shelf| {
-        let nodes = Nodes::of(&shelf.views, None);
+        let nodes = Nodes::of(&shelf.views, None, &anywhere());
         Plan::make(&shelf.views, &nodes, 1024, 2, |build| build == BuildId(31)).to_string()
     };
     expect![[r#"
@@ -86,7 +115,7 @@ fn builds_are_started_asked_for_and_given_up_by_what_the_views_say() {
             start 34 at version 1 on 7
         "#]],
     );
-    let nodes = Nodes::of(&shelf.views, None);
+    let nodes = Nodes::of(&shelf.views, None, &anywhere());
     assert_eq!(nodes.ready().collect::<Vec<_>>(), [ServerId(7)]);
 }
 
