@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use raft::Tenure;
 use statemachine::view::Area;
 use tokio::sync::Notify;
@@ -97,6 +98,7 @@ fn prepare(coordinator: &Arc<Coordinator>, tenure: &Tenure) -> Arc<Lead> {
         tso: Tso::start(coordinator.clients.clone(), tenure.cancel.clone()),
         observed: Observed::default(),
         wakes,
+        unnamed: Mutex::default(),
         closing: AtomicBool::new(false),
     })
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use proto::quorate;
 use proto::quorate::command::Kind;
 use proto::quorate::coordinator_command::Area;
@@ -13,6 +14,7 @@ use statemachine::view::ServerId;
 use tokio::time::Instant;
 
 use super::clients::Clients;
+use super::duty::garbage::Unnamed;
 use super::ids::Ids;
 use super::observed::Observed;
 use super::settings::CoordinatorSettings;
@@ -34,6 +36,8 @@ pub(crate) struct Lead {
     /// Facts that are not replicated: row counts, ticks, what was handed out.
     pub(crate) observed: Observed,
     pub(crate) wakes: Arc<Wakes>,
+    /// Files of the object store that no record names.
+    pub(crate) unnamed: Mutex<Unnamed>,
     /// The role is being handed over: nothing new begins.
     pub(super) closing: AtomicBool,
 }

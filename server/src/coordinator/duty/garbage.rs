@@ -17,6 +17,7 @@ mod scan;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The pass over the object store: files that no record names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
 use proto::quorate::SegmentRef;
@@ -14,7 +14,7 @@ use super::path::{self, INDEX_AREA, IndexPath, LogPath, ParsedPath};
 use super::run::{Doomed, Kind, Run};
 use crate::coordinator::objects::ObjectFile;
 use crate::coordinator::settings::CoordinatorSettings;
-use crate::coordinator::{Failure, records};
+use crate::coordinator::{Failure, Lead, records};
 
 /// Old files that are judged together.
 const AT_ONCE: usize = 1000;
@@ -24,7 +24,8 @@ const AT_ONCE: usize = 1000;
 /// # Errors
 /// The leadership is gone, or the object store is; the rest waits for the next pass.
 pub(super) async fn scan(run: &mut Run<'_>) -> Result<(), Failure> {
-    let root = run.lead.settings().storage_root().to_owned();
+    let prefix = run.lead.settings().storage_prefix();
+    let pass = run.lead.unnamed.lock().begin_pass();
     for area in LogKind::ALL.map(path::area).into_iter().chain([INDEX_AREA]) {
         let mut files = run.lead.coordinator.objects().list(&format!("{prefix}{area}"));
         let mut old = Vec::new();
@@ -33,9 +34,11 @@ pub(super) async fn scan(run: &mut Run<'_>) -> Result<(), Failure> {
                 run.note_failure(&error);
                 Failure::Unavailable("the object store cannot be listed".to_owned())
             })?;
-            match age_of(&file, run.lead.settings()) {
+            let store_now = run.lead.coordinator.objects().store_now();
+            match age_of(&file, store_now, run.lead.settings().gc_missing_tolerance) {
                 Age::Young => run.keep("younger than the tolerance"),
-                Age::Old if path::parse(&root, &file.path).is_none() => {
+                Age::Unknown => run.keep("age not known: the store does not say what time it is"),
+                Age::Old if path::parse(&prefix, &file.path).is_none() => {
                     run.keep("name of another shape");
                 }
                 Age::Old => old.push(file),
@@ -46,6 +49,7 @@ pub(super) async fn scan(run: &mut Run<'_>) -> Result<(), Failure> {
         }
         judge(run, &prefix, old).await?;
     }
+    run.lead.unnamed.lock().end_pass(pass);
     Ok(())
 }
 
@@ -53,12 +57,14 @@ pub(super) async fn scan(run: &mut Run<'_>) -> Result<(), Failure> {
 enum Age {
     Young,
     Old,
+    Unknown,
 }
 
-/// A file from the future is young.
-fn age_of(file: &ObjectFile, settings: &CoordinatorSettings) -> Age {
-    match SystemTime::now().duration_since(file.modified) {
-        Ok(age) if age >= settings.gc_missing_tolerance => Age::Old,
+/// By the clock that gave the file its time: ours may be days ahead. A file from the future is young.
+fn age_of(file: &ObjectFile, store_now: Option<SystemTime>, tolerance: Duration) -> Age {
+    let Some(store_now) = store_now else { return Age::Unknown };
+    match store_now.duration_since(file.modified) {
+        Ok(age) if age >= tolerance => Age::Old,
         Ok(_) | Err(_) => Age::Young,
     }
 }
@@ -89,8 +95,14 @@ async fn judge(run: &mut Run<'_>, prefix: &str, files: Vec<ObjectFile>) -> Resul
             Claim::UnlessNamed => names.claim(&parsed)?,
         };
         match why {
-            Some(why) => kept.push(why),
-            None => doomed.push(doomed_of(&file, &parsed, claim)),
+            Some(why) => {
+                run.lead.unnamed.lock().forget(&file.path);
+                kept.push(why);
+            }
+            None if is_long_unnamed(run.lead, &file.path) => {
+                doomed.push(doomed_of(&file, &parsed, claim));
+            }
+            None => kept.push("not seen without a name for long enough"),
         }
     }
     for why in kept {
@@ -100,6 +112,12 @@ async fn judge(run: &mut Run<'_>, prefix: &str, files: Vec<ObjectFile>) -> Resul
         tracing::debug!(path = file.path, "orphan");
     }
     run.delete(doomed).await.map(|_left| ())
+}
+
+/// Whether no record has named the file for as long as the tolerance, by a clock that cannot jump.
+fn is_long_unnamed(lead: &Lead, path: &str) -> bool {
+    let age = lead.unnamed.lock().note(path, Instant::now());
+    age.is_some_and(|age| age >= lead.settings().gc_missing_tolerance)
 }
 
 fn doomed_of(file: &ObjectFile, parsed: &ParsedPath<'_>, claim: Claim) -> Doomed {
@@ -213,5 +231,28 @@ impl<'v> Names<'v> {
             Ok(None) | Err(Failure::Refused { .. }) => Ok(keep()),
             Err(other) => Err(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_file_is_by_the_clock_of_its_store() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let file =
+            |seconds| ObjectFile { path: String::new(), size_bytes: 0, modified: at(seconds) };
+        let age = |modified, store_now: Option<u64>| {
+            age_of(&file(modified), store_now.map(at), Duration::from_secs(3600))
+        };
+        // A store whose clock is of the year 2001, and one of 2100: each goes by its own.
+        assert_eq!(age(1_000_000_000, Some(1_000_000_010)), Age::Young);
+        assert_eq!(age(1_000_000_000, Some(1_000_003_600)), Age::Old);
+        assert_eq!(age(4_102_444_800, Some(4_102_444_900)), Age::Young);
+        assert_eq!(age(4_102_444_800, Some(1_000_000_000)), Age::Young, "from the future");
+        assert_eq!(age(0, None), Age::Unknown);
     }
 }

@@ -24,7 +24,10 @@ pub(super) async fn sweep(run: &mut Run<'_>) -> Result<(), Failure> {
     let tolerance = run.lead.settings().gc_drop_tolerance;
     let mut after = SegmentId(i64::MIN);
     loop {
-        let policy = Policy { now_ms: now_ms(), drop_tolerance_ms: millis(tolerance) };
+        // The clock of this machine may be ahead of the one that dated the drop.
+        let cluster_ms = run.lead.local().read(State::at_ms);
+        let policy =
+            Policy { now_ms: now_ms().min(cluster_ms), drop_tolerance_ms: millis(tolerance) };
         let plan = run.look(|state| plan::plan(state.views(), policy, after, LOOK));
         if !plan.removals.is_empty() || !plan.waits.is_empty() {
             tracing::debug!(%plan, "dropped segments");
