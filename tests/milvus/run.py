@@ -219,7 +219,8 @@ SCENARIOS = {
     "steps": "steps", "overlap": "overlap", "restarts": "restarts", "garbage": "garbage",
     "handover": "handover", "questions": "questions", "outage": "outage", "demo": "demo",
     "bench": "bench", "moving": "moving", "lost-answer": "lost_answer",
-    "lives": "lives", "operators": "operators",
+    "lives": "lives", "operators": "operators", "expiry": "expiry",
+    "object-store": "object_store", "frozen": "frozen",
 }
 
 if __name__ == "__main__":

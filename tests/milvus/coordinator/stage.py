@@ -29,6 +29,8 @@ class Stage:
     calls: Calls
     # From the start of Milvus until it answers.
     ready_s: float = 0.0
+    # What a scenario has in the place of the folder of objects.
+    store: object = None
 
     @property
     def small(self):
