@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use chaos::disk::driver::Disks;
 use chaos::disk::fault::{Call, Faults};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statvfs::statvfs;
 
 const MIB: u64 = 1 << 20;
 
@@ -68,6 +69,11 @@ fn names_links_locks_and_allocation_are_those_of_a_local_file_system() {
     assert!(run("fallocate", &["--keep-size", "-l", "1048576", reserved.to_str().unwrap()]));
     let metadata = fs::metadata(&reserved).unwrap();
     assert_eq!((metadata.len(), metadata.blocks() * 512), (0, MIB));
+
+    let n_free = || statvfs(&root).unwrap().blocks_available();
+    let before = n_free();
+    fs::write(root.join("ten pages"), vec![1; 40_960]).unwrap();
+    assert_eq!(before - n_free(), 10);
 
     let folder = root.join("folder");
     fs::create_dir(&folder).unwrap();
