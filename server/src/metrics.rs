@@ -52,6 +52,30 @@ pub(crate) fn services_page(leases: &Leases, hub: &WatchHub, calls: &Calls) -> S
     );
     page.gauge("quorate_watch_watchers_count", "Watchers of this node", hub.n_watchers() as u64);
     page.gauge("quorate_watch_streams_count", "Streams that carry them", hub.n_streams() as u64);
+    page.gauge(
+        "quorate_watch_behind_count",
+        "Watchers that read history, because they start in the past or their client reads slowly",
+        hub.n_behind() as u64,
+    );
+    page.gauge(
+        "quorate_watch_unread_streams_count",
+        "Streams whose requests are not read, because their clients do not read the answers",
+        hub.n_unread() as u64,
+    );
+    let refused = hub.refused();
+    let by_bound = [
+        ("stream-watchers", refused.stream),
+        ("member-watchers", refused.member),
+        ("member-range-bytes", refused.range_bytes),
+    ];
+    for (bound, n_refused) in by_bound {
+        page.counter(
+            "quorate_watch_refused_total",
+            "Watches that were refused, by the bound that they met",
+            &[("bound", bound)],
+            n_refused,
+        );
+    }
     if let Some(revision) = hub.low_water() {
         page.gauge(
             "quorate_watch_low_water_revision",

@@ -3,7 +3,8 @@
 //! The hub follows what this node applies. Watchers that are in sync with it are indexed by what
 //! they cover and get each batch of events as it passes, encoded once for all that want the same.
 //! One that starts in the past, or whose stream is full, leaves the index and catches up from
-//! history in a task of its own; so nothing is dropped and nobody waits for another.
+//! history, which is read for all such watchers together; so nothing is dropped and nobody waits
+//! for another.
 //!
 //! Invariant: a watcher gets every event of its range from its start revision on, once, in order.
 
@@ -26,16 +27,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use proto::etcd;
 use raft::{Attention, Node};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::lease_clock::Leases;
 use crate::rpc::etcd::EtcdLimits;
-use registry::{Joined, Registry};
+use registry::{Joined, Registry, WatchBounds};
 use stream::StreamBounds;
 
 pub(crate) use batch::Part;
+pub(crate) use registry::Refused;
 pub(crate) use stream::{Outgoing, StreamQueue};
 
 /// How long a progress request waits for the hub to reach what was applied when it came.
@@ -54,6 +56,8 @@ pub struct WatchHub {
     revision: watch::Sender<i64>,
     next_stream: AtomicU64,
     history: history::History,
+    /// Hears that there may be a watcher to read history for.
+    behind: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -68,28 +72,36 @@ impl WatchHub {
         let bounds = StreamBounds {
             bytes_max: limits.watch_stream_bytes_max,
             responses_max: limits.watch_stream_responses_max,
+            answers_max: limits.watch_stream_answers_max,
+        };
+        let watch_bounds = WatchBounds {
+            stream_watchers_max: limits.watch_stream_watchers_max,
+            member_watchers_max: limits.watch_member_watchers_max,
+            member_range_bytes_max: limits.watch_member_range_bytes_max,
         };
         let mut subscription = node.applied();
         subscription.relax();
         let revision = node.local_view().read(statemachine::State::revision);
         let hub = Arc::new(WatchHub {
-            history: history::History::new(node.clone(), limits.large_reads_max),
+            history: history::History::new(node.clone()),
             node,
             leases,
             bounds,
-            registry: Mutex::new(Registry::new(revision)),
+            registry: Mutex::new(Registry::new(revision, watch_bounds)),
             attention: Mutex::default(),
             revision: watch::Sender::new(revision),
             next_stream: AtomicU64::new(1),
+            behind: Arc::default(),
             stop,
         });
         feed::spawn(&hub, subscription);
+        catch_up::spawn(&hub);
         hub
     }
 
     pub(crate) fn open(&self) -> Arc<StreamQueue> {
         let id = self.next_stream.fetch_add(1, Ordering::Relaxed);
-        let stream = Arc::new(StreamQueue::new(id, self.bounds));
+        let stream = Arc::new(StreamQueue::new(id, self.bounds, Arc::clone(&self.behind)));
         if self.stop.is_cancelled() {
             stream.close(Some(Status::unavailable("etcdserver: server stopped")));
         }
@@ -111,12 +123,12 @@ impl WatchHub {
     }
 
     /// Answers a create request through the stream's queue and sets the watcher going.
-    pub(crate) fn create(self: &Arc<Self>, stream: u64, request: &etcd::WatchCreateRequest) {
+    pub(crate) fn create(&self, stream: u64, request: &etcd::WatchCreateRequest) {
         let applied = self.applied_revision();
         let joined = self.registry.lock().create(stream, request, applied);
         match joined {
             Joined::InSync | Joined::Refused => {}
-            Joined::Behind(watcher) => catch_up::spawn(self, watcher),
+            Joined::Behind => self.behind.notify_one(),
         }
     }
 
@@ -147,6 +159,20 @@ impl WatchHub {
 
     pub fn n_watchers(&self) -> usize {
         self.registry.lock().n_watchers()
+    }
+
+    /// Watchers that read history.
+    pub fn n_behind(&self) -> usize {
+        self.registry.lock().n_behind()
+    }
+
+    /// Streams whose requests are not read, because their clients do not read the answers.
+    pub fn n_unread(&self) -> usize {
+        self.registry.lock().n_unread()
+    }
+
+    pub(crate) fn refused(&self) -> Refused {
+        self.registry.lock().refused()
     }
 
     pub fn n_streams(&self) -> usize {

@@ -19,10 +19,10 @@ pub struct Event {
     pub kind: EventKind,
     /// A delete carries only key and mod revision.
     pub kv: etcd::KeyValue,
-    /// The version that this change replaced or deleted, for [`history::fetch`]; events read back
-    /// from history do not know it.
+    /// The version that this change replaced or deleted, for [`history::replaced`]; events read
+    /// back from history do not know it.
     ///
-    /// [`history::fetch`]: crate::history::fetch
+    /// [`history::replaced`]: crate::history::replaced
     pub replaced: Option<EventId>,
 }
 

@@ -75,7 +75,15 @@ pub fn events(
     Ok(history)
 }
 
-/// The pair as it was just before `revision`, if the key lived then and is not compacted away.
+/// Whether the moment just before `revision` is compacted away. A change at the compacted revision
+/// is still in history, but the pair before it must not be shown: each node deletes that row when
+/// it gets to it, so two nodes would answer differently.
+pub fn is_before_compacted(revision: i64, compacted_revision: i64) -> bool {
+    revision <= compacted_revision
+}
+
+/// The pair as it was just before `revision`, if the key lived then. `None` where that moment is
+/// compacted away, whether or not its row is still there.
 ///
 /// # Errors
 /// A fault of the storage.
@@ -83,9 +91,29 @@ pub fn previous(
     store: &dyn StateRead,
     key: &[u8],
     revision: i64,
+    compacted_revision: i64,
 ) -> Result<Option<etcd::KeyValue>, Fault> {
+    if is_before_compacted(revision, compacted_revision) {
+        return Ok(None);
+    }
     let Some(meta) = past::get(store, key, revision.saturating_sub(1))? else { return Ok(None) };
     fetch(store, meta.event_id())
+}
+
+/// The pair that an event replaced, by the place that the event knows. `None` where it replaced
+/// none, or where the moment before it is compacted away.
+///
+/// # Errors
+/// A fault of the storage.
+pub fn replaced(
+    store: &dyn StateRead,
+    event: &Event,
+    compacted_revision: i64,
+) -> Result<Option<etcd::KeyValue>, Fault> {
+    match event.replaced {
+        Some(id) if !is_before_compacted(event.revision, compacted_revision) => fetch(store, id),
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// The pair that one change wrote; `None` where it is compacted away.

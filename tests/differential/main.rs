@@ -6,6 +6,7 @@
 //! order of a lease's keys, the seconds that a lease has left.
 
 mod answer;
+mod compacted;
 mod operation;
 
 use std::time::Duration;

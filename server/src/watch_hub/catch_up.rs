@@ -1,46 +1,57 @@
-//! A watcher that lacks history reads it in its own task, then joins the hub.
+//! One task reads history for all watchers that lack some, a part at a time.
+//!
+//! A part is read once and handed to every watcher that stands in it, so that many watchers that
+//! start in the past cost little more than one. The reading goes up through the revisions and
+//! begins again from the lowest: a watcher that comes with an old revision does not hold up those
+//! that are further on. A watcher whose stream is full is left out until its client has read.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::WatchHub;
-use super::history::Page;
+use super::history::Part;
 use super::watcher::Watcher;
 
-pub(super) fn spawn(hub: &Arc<WatchHub>, watcher: Arc<Watcher>) {
+/// Watchers that one part is read for; the others wait for the next.
+pub(super) const GROUP_WATCHERS_MAX: usize = 1024;
+
+pub(super) fn spawn(hub: &Arc<WatchHub>) {
     let hub = Arc::clone(hub);
     crate::tasks::spawn("watch-catch-up", async move {
-        tokio::select! {
-            () = hub.stop.cancelled() => {}
-            // Dropping it loses nothing: the stream ends with the hub.
-            () = catch_up(&hub, &watcher) => {}
+        let mut cursor = 0;
+        loop {
+            let group = hub.registry.lock().next_group(cursor, GROUP_WATCHERS_MAX);
+            tokio::select! {
+                () = hub.stop.cancelled() => break,
+                // Dropping it loses nothing: the streams end with the hub.
+                next = step(&hub, group, cursor) => cursor = next,
+            }
         }
     });
 }
 
-async fn catch_up(hub: &Arc<WatchHub>, watcher: &Arc<Watcher>) {
-    // Joined, canceled, or the stream is gone: all end it.
-    while watcher.stream.room(watcher).await && !hub.registry.lock().join(watcher) {
-        let from = watcher.next_revision.load(Ordering::Relaxed);
-        match hub.history.read(watcher, from).await {
-            Ok(Page::Events { batch, through }) => {
-                if let Some(batch) = batch
-                    && watcher.stream.push_events(watcher, &Arc::new(batch), from).is_err()
-                {
-                    continue;
-                }
-                watcher.next_revision.store(through + 1, Ordering::Relaxed);
+/// Reads one part for a group; with nobody to read for, waits until there may be somebody. Returns
+/// where to go on.
+async fn step(hub: &Arc<WatchHub>, group: Vec<Arc<Watcher>>, cursor: i64) -> i64 {
+    if group.is_empty() {
+        hub.behind.notified().await;
+        return cursor;
+    }
+    match hub.history.read(&group).await {
+        Ok(Part { compacted, compacted_revision, through }) => {
+            let mut registry = hub.registry.lock();
+            for watcher in &compacted {
+                registry.cancel_compacted(watcher, compacted_revision);
             }
-            Ok(Page::Compacted { revision }) => {
-                hub.registry.lock().cancel_compacted(watcher, revision);
-                return;
+            through + 1
+        }
+        // It has been reported, which stops the node and with it every stream.
+        Err(fault) => {
+            tracing::debug!(error = %fault, "watch history cannot be read");
+            let mut registry = hub.registry.lock();
+            for watcher in &group {
+                registry.abandon(watcher);
             }
-            // It has been reported, which stops the node and with it every stream.
-            Err(fault) => {
-                tracing::debug!(error = %fault, "watch history cannot be read");
-                hub.registry.lock().abandon(watcher);
-                return;
-            }
+            cursor
         }
     }
 }

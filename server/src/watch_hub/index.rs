@@ -64,6 +64,12 @@ impl<V> RangeIndex<V> {
         self.slots[slot].take().map(|(_, value)| value)
     }
 
+    /// In the order in which they were taken, where none was given back.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        let taken = self.slots.iter().enumerate().filter(|(_, value)| value.is_some());
+        taken.map(|(slot, _)| slot)
+    }
+
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.slots.iter_mut().flatten().map(|(_, value)| value)
     }

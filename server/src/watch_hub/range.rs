@@ -17,12 +17,14 @@ pub(crate) struct EmptyRange;
 
 impl KeyRange {
     /// Reads `key` and `range_end` of a watch: an empty key stands for the first possible key, the
-    /// end of a single zero byte for the end of all keys.
+    /// end of a single zero byte for the end of all keys. Copies them: a slice of the request would
+    /// keep all of its message for as long as the watch lives.
     ///
     /// # Errors
     /// Where the range could never hold a key.
     pub(crate) fn of_watch(key: &Bytes, range_end: &Bytes) -> Result<KeyRange, EmptyRange> {
-        let start = if key.is_empty() { Bytes::from_static(&[0]) } else { key.clone() };
+        let start =
+            if key.is_empty() { Bytes::from_static(&[0]) } else { Bytes::copy_from_slice(key) };
         if range_end.is_empty() {
             return Ok(KeyRange::Key(start));
         }
@@ -32,7 +34,15 @@ impl KeyRange {
         if *range_end <= start {
             return Err(EmptyRange);
         }
-        Ok(KeyRange::Span { start, end: Some(range_end.clone()) })
+        Ok(KeyRange::Span { start, end: Some(Bytes::copy_from_slice(range_end)) })
+    }
+
+    /// Of the keys that it names.
+    pub(crate) fn size_bytes(&self) -> usize {
+        match self {
+            KeyRange::Key(key) => key.len(),
+            KeyRange::Span { start, end } => start.len() + end.as_ref().map_or(0, Bytes::len),
+        }
     }
 
     pub(crate) fn contains(&self, key: &[u8]) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use proto::etcd;
+use statemachine::Event;
 
 use super::batch::Batch;
 use super::index::RangeIndex;
@@ -22,7 +23,32 @@ pub(super) struct Registry {
     revision: i64,
     streams: HashMap<u64, Stream>,
     pub(super) index: RangeIndex<Interest>,
+    /// Watchers that lack history, by stream and watch id.
+    behind: Members,
+    bounds: WatchBounds,
     n_watchers: usize,
+    /// Bytes of the ranges of all watchers.
+    range_bytes: usize,
+    /// Watchers in sync that take events with the pairs before them.
+    n_with_previous: usize,
+    refused: Refused,
+}
+
+/// How many watchers there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WatchBounds {
+    pub(super) stream_watchers_max: usize,
+    pub(super) member_watchers_max: usize,
+    /// Of the keys and range ends that all watchers of the member name.
+    pub(super) member_range_bytes_max: usize,
+}
+
+/// Watches that were refused since the start, by the bound that they met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) stream: u64,
+    pub(crate) member: u64,
+    pub(crate) range_bytes: u64,
 }
 
 struct Stream {
@@ -31,16 +57,27 @@ struct Stream {
     next_watch_id: i64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Joined {
     InSync,
     /// Needs history first.
-    Behind(Arc<Watcher>),
+    Behind,
     Refused,
 }
 
 impl Registry {
-    pub(super) fn new(revision: i64) -> Registry {
-        Registry { revision, streams: HashMap::new(), index: RangeIndex::default(), n_watchers: 0 }
+    pub(super) fn new(revision: i64, bounds: WatchBounds) -> Registry {
+        Registry {
+            revision,
+            streams: HashMap::new(),
+            index: RangeIndex::default(),
+            behind: Members::new(),
+            bounds,
+            n_watchers: 0,
+            range_bytes: 0,
+            n_with_previous: 0,
+            refused: Refused::default(),
+        }
     }
 
     pub(super) fn revision(&self) -> i64 {
@@ -59,6 +96,18 @@ impl Registry {
         self.streams.len()
     }
 
+    pub(super) fn n_behind(&self) -> usize {
+        self.behind.len()
+    }
+
+    pub(super) fn n_unread(&self) -> usize {
+        self.streams.values().filter(|stream| stream.queue.is_unread()).count()
+    }
+
+    pub(super) fn refused(&self) -> Refused {
+        self.refused
+    }
+
     pub(super) fn open(&mut self, queue: Arc<StreamQueue>) {
         let stream = Stream { queue, watchers: BTreeMap::new(), next_watch_id: 0 };
         self.streams.insert(stream.queue.id, stream);
@@ -68,8 +117,7 @@ impl Registry {
         let Some(stream) = self.streams.remove(&stream) else { return };
         for watcher in stream.watchers.values() {
             watcher.canceled.store(true, Ordering::Relaxed);
-            self.n_watchers -= 1;
-            self.leave(watcher);
+            self.forget(watcher);
         }
     }
 
@@ -88,6 +136,7 @@ impl Registry {
         applied: i64,
     ) -> Joined {
         let current = self.revision.max(applied);
+        let over_bound = self.over_bound(stream_id, request);
         let Some(stream) = self.streams.get_mut(&stream_id) else { return Joined::Refused };
         let refuse = |reason: &str| {
             stream.queue.push_control(Outgoing::Control(etcd::WatchResponse {
@@ -109,6 +158,9 @@ impl Registry {
         if request.watch_id != 0 && stream.watchers.contains_key(&request.watch_id) {
             return refuse("mvcc: duplicate watch ID provided on the WatchStream");
         }
+        if let Some(reason) = over_bound {
+            return refuse(&reason);
+        }
         let id = stream.watch_id(request.watch_id);
         let next_revision = match request.start_revision {
             0 => current + 1,
@@ -129,31 +181,115 @@ impl Registry {
         });
         stream.watchers.insert(id, Arc::clone(&watcher));
         self.n_watchers += 1;
+        self.range_bytes += watcher.range.size_bytes();
         stream.queue.push_control(Outgoing::Control(etcd::WatchResponse {
             header: Some(header(current)),
             watch_id: id,
             created: true,
             ..Default::default()
         }));
-        if self.join(&watcher) { Joined::InSync } else { Joined::Behind(watcher) }
+        if watcher.next_revision.load(Ordering::Relaxed) > self.revision {
+            self.join(&watcher);
+            return Joined::InSync;
+        }
+        self.behind.insert((stream_id, id), watcher);
+        Joined::Behind
     }
 
-    /// Puts a watcher that lacks nothing into the index. False where it still lacks history; true
-    /// also where it is gone.
-    pub(super) fn join(&mut self, watcher: &Arc<Watcher>) -> bool {
-        if watcher.canceled.load(Ordering::Relaxed) {
-            return true;
+    /// The bound that one more watcher would pass, for the client.
+    fn over_bound(&mut self, stream_id: u64, request: &etcd::WatchCreateRequest) -> Option<String> {
+        let bounds = self.bounds;
+        let of_stream = self.streams.get(&stream_id).map_or(0, |stream| stream.watchers.len());
+        let range_bytes = self.range_bytes + request.key.len() + request.range_end.len();
+        if of_stream >= bounds.stream_watchers_max {
+            self.refused.stream += 1;
+            let limit = bounds.stream_watchers_max;
+            return Some(format!(
+                "etcdserver: too many watchers on this stream: the limit is {limit}; watch a range \
+                 instead of single keys, or open another stream"
+            ));
         }
-        if watcher.next_revision.load(Ordering::Relaxed) <= self.revision {
-            return false;
+        if self.n_watchers >= bounds.member_watchers_max {
+            self.refused.member += 1;
+            let limit = bounds.member_watchers_max;
+            return Some(format!(
+                "etcdserver: too many watchers on this member: the limit is {limit}; watch a range \
+                 instead of single keys, or use another member"
+            ));
         }
+        if range_bytes > bounds.member_range_bytes_max {
+            self.refused.range_bytes += 1;
+            let limit = bounds.member_range_bytes_max;
+            return Some(format!(
+                "etcdserver: the keys of all watchers on this member have more than {limit} bytes: \
+                 watch shorter keys, or use another member"
+            ));
+        }
+        None
+    }
+
+    /// Puts a watcher that lacks nothing into the index.
+    fn join(&mut self, watcher: &Arc<Watcher>) {
         watcher.in_sync.store(true, Ordering::Relaxed);
+        self.n_with_previous += usize::from(watcher.form.prev_kv);
         self.index
             .entry(&watcher.range, Interest::default)
             .entry(watcher.form)
             .or_default()
             .insert((watcher.stream.id, watcher.id), Arc::clone(watcher));
-        true
+    }
+
+    /// Lets watchers that lack nothing any more join, and chooses those that history is read for
+    /// next: by their next revision from `cursor` on, or from the lowest where nobody is beyond.
+    /// Watchers whose stream has no room wait. Empty where there is nobody to read for.
+    pub(super) fn next_group(&mut self, cursor: i64, watchers_max: usize) -> Vec<Arc<Watcher>> {
+        let next = |watcher: &Arc<Watcher>| watcher.next_revision.load(Ordering::Relaxed);
+        let revision = self.revision;
+        let caught_up: Vec<_> =
+            self.behind.extract_if(.., |_, watcher| next(watcher) > revision).collect();
+        for (_, watcher) in &caught_up {
+            self.join(watcher);
+        }
+        let mut has_room = (0, false);
+        let mut ready: Vec<(i64, &Arc<Watcher>)> = Vec::new();
+        for ((stream, _), watcher) in &self.behind {
+            if has_room.0 != *stream {
+                has_room = (*stream, watcher.stream.is_half_free());
+            }
+            if has_room.1 {
+                ready.push((next(watcher), watcher));
+            }
+        }
+        if ready.iter().any(|(next, _)| *next >= cursor) {
+            ready.retain(|(next, _)| *next >= cursor);
+        }
+        ready.sort_by_key(|(next, _)| *next);
+        ready.into_iter().take(watchers_max).map(|(_, watcher)| Arc::clone(watcher)).collect()
+    }
+
+    /// Events whose previous values somebody in sync wants.
+    pub(super) fn replaced_wanted(&mut self, events: &[Event]) -> Vec<Event> {
+        if self.n_with_previous == 0 {
+            return Vec::new();
+        }
+        let is_wanted = |event: &&Event| {
+            let mut slots = Vec::new();
+            self.index.matching(event.key(), |slot| slots.push(slot));
+            slots
+                .into_iter()
+                .filter_map(|slot| self.index.value(slot))
+                .any(|interest| interest.keys().any(|form| form.prev_kv && form.wants(event.kind)))
+        };
+        let replacing = events.iter().filter(|event| event.replaced.is_some());
+        replacing.filter(is_wanted).cloned().collect()
+    }
+
+    /// Takes a watcher that is gone out of everything but its stream.
+    fn forget(&mut self, watcher: &Watcher) {
+        self.n_watchers -= 1;
+        self.range_bytes -= watcher.range.size_bytes();
+        self.behind.remove(&(watcher.stream.id, watcher.id));
+        self.leave(watcher);
     }
 
     /// Takes a watcher out of the index, if it is there.
@@ -161,6 +297,7 @@ impl Registry {
         if !watcher.in_sync.swap(false, Ordering::Relaxed) {
             return;
         }
+        self.n_with_previous -= usize::from(watcher.form.prev_kv);
         let Some(interest) = self.index.get_mut(&watcher.range) else { return };
         if let Some(members) = interest.get_mut(&watcher.form) {
             members.remove(&(watcher.stream.id, watcher.id));
@@ -207,9 +344,8 @@ impl Registry {
     fn end(&mut self, stream_id: u64, watch_id: i64, response: etcd::WatchResponse) {
         let Some(stream) = self.streams.get_mut(&stream_id) else { return };
         let Some(watcher) = stream.watchers.remove(&watch_id) else { return };
-        self.n_watchers -= 1;
         watcher.stream.push_cancel(&watcher, response);
-        self.leave(&watcher);
+        self.forget(&watcher);
     }
 
     pub(super) fn progress(&self, stream_id: u64) {
@@ -225,8 +361,7 @@ impl Registry {
         for watcher in stream.watchers.values().filter(|watcher| watcher.progress_notify) {
             let sent = watcher.sent_since_tick.swap(false, Ordering::Relaxed);
             if !sent && self.is_current(watcher) {
-                let (watch_id, revision) = (watcher.id, self.revision);
-                stream.queue.push_control(Outgoing::Progress { watch_id, revision });
+                stream.queue.push_progress(watcher.id, self.revision);
             }
         }
     }
@@ -254,13 +389,14 @@ impl Registry {
     }
 
     /// Makes a watcher catch up from what it got last, at the earliest from `revision`.
-    pub(super) fn fall_behind(&mut self, watcher: &Watcher, revision: i64) {
+    pub(super) fn fall_behind(&mut self, watcher: &Arc<Watcher>, revision: i64) {
         watcher.next_revision.fetch_max(revision, Ordering::Relaxed);
         self.leave(watcher);
+        self.behind.insert((watcher.stream.id, watcher.id), Arc::clone(watcher));
     }
 
-    /// All watchers in sync that lack events from `revision` on, taken out of the index.
-    pub(super) fn all_behind(&mut self, revision: i64) -> Vec<Arc<Watcher>> {
+    /// Makes all watchers in sync catch up from `revision` on; whether there were any.
+    pub(super) fn all_behind(&mut self, revision: i64) -> bool {
         let all: Vec<Arc<Watcher>> = self
             .index
             .values_mut()
@@ -270,14 +406,12 @@ impl Registry {
         for watcher in &all {
             self.fall_behind(watcher, revision);
         }
-        all
+        !all.is_empty()
     }
 
     pub(super) fn low_water(&self) -> Option<i64> {
-        self.streams
+        self.behind
             .values()
-            .flat_map(|stream| stream.watchers.values())
-            .filter(|watcher| !watcher.in_sync.load(Ordering::Relaxed))
             // One less: the value before the next event may be asked for with it.
             .map(|watcher| watcher.next_revision.load(Ordering::Relaxed) - 1)
             .min()

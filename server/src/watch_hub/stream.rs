@@ -29,6 +29,8 @@ pub(crate) enum Outgoing {
 pub(crate) struct StreamBounds {
     pub(crate) bytes_max: usize,
     pub(crate) responses_max: usize,
+    /// Answers to requests; with more of them waiting no further request is taken.
+    pub(crate) answers_max: usize,
 }
 
 /// The queue between the hub and one client's stream.
@@ -41,12 +43,15 @@ pub(crate) struct StreamQueue {
     waiting: Mutex<Waiting>,
     reader: AtomicWaker,
     space: Notify,
+    /// Hears that a stream that was short of room has some, or is gone.
+    behind: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     responses: VecDeque<Outgoing>,
     bytes: usize,
+    n_answers: usize,
     closed: Option<Option<Status>>,
 }
 
@@ -55,23 +60,49 @@ struct Waiting {
 pub(crate) struct Full;
 
 impl StreamQueue {
-    pub(crate) fn new(id: u64, bounds: StreamBounds) -> StreamQueue {
+    pub(crate) fn new(id: u64, bounds: StreamBounds, behind: Arc<Notify>) -> StreamQueue {
         StreamQueue {
             id,
             bounds,
             waiting: Mutex::default(),
             reader: AtomicWaker::new(),
             space: Notify::new(),
+            behind,
         }
     }
 
-    /// Control and progress responses always find room: there are few, and each answers a request.
+    /// An answer to a request always finds room: see [`StreamQueue::takes_requests`].
     pub(crate) fn push_control(&self, outgoing: Outgoing) {
         let mut waiting = self.waiting.lock();
         if waiting.closed.is_none() {
+            waiting.n_answers += 1;
             waiting.responses.push_back(outgoing);
             drop(waiting);
             self.reader.wake();
+        }
+    }
+
+    /// A notification that nobody asked for; left out where the client does not read.
+    pub(crate) fn push_progress(&self, watch_id: i64, revision: i64) {
+        if !self.is_unread() {
+            self.push_control(Outgoing::Progress { watch_id, revision });
+        }
+    }
+
+    /// Waits until there is room for the answer to one more request, or the stream is closed. A
+    /// client that does not read its answers is not read either. Cancel-safe.
+    pub(crate) async fn takes_requests(&self) {
+        loop {
+            let notified = self.space.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            {
+                let waiting = self.waiting.lock();
+                if waiting.closed.is_some() || !self.is_full_of_answers(&waiting) {
+                    return;
+                }
+            }
+            notified.await;
         }
     }
 
@@ -107,30 +138,22 @@ impl StreamQueue {
         let mut waiting = self.waiting.lock();
         watcher.canceled.store(true, Ordering::Relaxed);
         if waiting.closed.is_none() {
+            waiting.n_answers += 1;
             waiting.responses.push_back(Outgoing::Control(response));
             drop(waiting);
             self.reader.wake();
         }
-        self.space.notify_waiters();
     }
 
-    /// Waits until half of the queue is free. False where the watcher or the stream is gone.
-    pub(crate) async fn room(&self, watcher: &Watcher) -> bool {
-        loop {
-            let notified = self.space.notified();
-            tokio::pin!(notified);
-            notified.as_mut().enable();
-            {
-                let waiting = self.waiting.lock();
-                if waiting.closed.is_some() || watcher.canceled.load(Ordering::Relaxed) {
-                    return false;
-                }
-                if self.is_half_free(&waiting) {
-                    return true;
-                }
-            }
-            notified.await;
-        }
+    /// Whether requests are not read because the client does not read its answers.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.is_full_of_answers(&self.waiting.lock())
+    }
+
+    /// Whether a watcher that catches up may go on.
+    pub(crate) fn is_half_free(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.closed.is_none() && self.has_half(&waiting)
     }
 
     /// Waits until the stream is closed. Cancel-safe.
@@ -163,13 +186,17 @@ impl StreamQueue {
 
     fn pop(&self) -> Option<Option<Result<Outgoing, Status>>> {
         let mut waiting = self.waiting.lock();
+        let (was_short, was_full) = (!self.has_half(&waiting), self.is_full_of_answers(&waiting));
         if let Some(outgoing) = waiting.responses.pop_front() {
-            if let Outgoing::Events { batch, .. } = &outgoing {
-                let was_short = !self.is_half_free(&waiting);
-                waiting.bytes -= batch.size_bytes();
-                if was_short && self.is_half_free(&waiting) {
-                    self.space.notify_waiters();
-                }
+            match &outgoing {
+                Outgoing::Events { batch, .. } => waiting.bytes -= batch.size_bytes(),
+                Outgoing::Control(_) | Outgoing::Progress { .. } => waiting.n_answers -= 1,
+            }
+            if was_short && self.has_half(&waiting) {
+                self.behind.notify_one();
+            }
+            if was_full {
+                self.space.notify_waiters();
             }
             return Some(Some(Ok(outgoing)));
         }
@@ -192,7 +219,11 @@ impl StreamQueue {
         waiting.bytes < self.bounds.bytes_max && waiting.responses.len() < self.bounds.responses_max
     }
 
-    fn is_half_free(&self, waiting: &Waiting) -> bool {
+    fn is_full_of_answers(&self, waiting: &Waiting) -> bool {
+        waiting.n_answers >= self.bounds.answers_max
+    }
+
+    fn has_half(&self, waiting: &Waiting) -> bool {
         waiting.bytes <= self.bounds.bytes_max / 2
             && waiting.responses.len() <= self.bounds.responses_max / 2
     }

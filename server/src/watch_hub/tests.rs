@@ -9,11 +9,18 @@ use proto::etcd;
 use statemachine::{Event, EventKind};
 
 use super::feed::distribute;
-use super::registry::{Joined, Registry};
+use super::history::PreviousPairs;
+use super::registry::{Joined, Registry, WatchBounds};
 use super::stream::{Outgoing, StreamBounds, StreamQueue};
 use super::watcher::Watcher;
 
-const BOUNDS: StreamBounds = StreamBounds { bytes_max: 1 << 20, responses_max: 100 };
+const BOUNDS: StreamBounds =
+    StreamBounds { bytes_max: 1 << 20, responses_max: 100, answers_max: 100 };
+const WATCH_BOUNDS: WatchBounds = WatchBounds {
+    stream_watchers_max: 1_000,
+    member_watchers_max: 1_000,
+    member_range_bytes_max: 1 << 20,
+};
 
 struct Bench {
     registry: Registry,
@@ -27,8 +34,8 @@ impl Bench {
     }
 
     fn bounded(revision: i64, bounds: StreamBounds) -> Bench {
-        let mut registry = Registry::new(revision);
-        let stream = Arc::new(StreamQueue::new(1, bounds));
+        let mut registry = Registry::new(revision, WATCH_BOUNDS);
+        let stream = Arc::new(StreamQueue::new(1, bounds, Arc::default()));
         registry.open(Arc::clone(&stream));
         Bench { registry, stream }
     }
@@ -54,7 +61,8 @@ impl Bench {
                 replaced: None,
             })
             .collect();
-        let behind = distribute(&mut self.registry, &events, revision, &mut |_| None);
+        let previous = PreviousPairs::default();
+        let behind = distribute(&mut self.registry, &events, revision, &previous);
         self.registry.set_revision(revision);
         behind
     }
@@ -184,7 +192,7 @@ fn progress_is_for_streams_whose_watchers_are_all_in_sync() {
     bench.watch(on("k", ""));
     bench.registry.progress(1);
     let past = etcd::WatchCreateRequest { start_revision: 4, ..on("k", "") };
-    assert!(matches!(bench.watch(past), Joined::Behind(_)));
+    assert_eq!(bench.watch(past), Joined::Behind);
     bench.registry.progress(1);
     assert_eq!(bench.sent(), ["created 0 at 10", "progress -1 at 10", "created 1 at 10"]);
     assert_eq!(bench.registry.low_water(), Some(3));
@@ -207,7 +215,7 @@ fn a_notification_is_left_out_where_an_event_said_as_much() {
 #[test]
 fn a_full_stream_holds_up_nobody_else_and_loses_nothing() {
     let mut bench = Bench::bounded(10, StreamBounds { responses_max: 2, ..BOUNDS });
-    let other = Arc::new(StreamQueue::new(2, BOUNDS));
+    let other = Arc::new(StreamQueue::new(2, BOUNDS, Arc::default()));
     bench.registry.open(Arc::clone(&other));
     bench.watch(on("k", ""));
     bench.registry.create(2, &on("k", ""), 10);
@@ -217,7 +225,8 @@ fn a_full_stream_holds_up_nobody_else_and_loses_nothing() {
     bench.registry.fall_behind(&behind[0], 12);
     bench.put(13, &["k"]);
     assert_eq!(bench.sent(), ["created 0 at 10", "events 0 from 11 to 11 at 11"]);
-    assert!(!bench.registry.join(&behind[0]), "it lacks 12 and 13");
+    let group = bench.registry.next_group(0, 10);
+    assert_eq!(group.len(), 1, "it lacks 12 and 13");
     assert_eq!(bench.registry.low_water(), Some(11));
 }
 
@@ -227,11 +236,12 @@ fn after_a_gap_everyone_in_sync_reads_history_from_where_it_stood() {
     bench.watch(on("k", ""));
     bench.watch(etcd::WatchCreateRequest { start_revision: 40, ..on("k", "") });
     bench.put(11, &["k"]);
-    let behind = bench.registry.all_behind(12);
+    assert!(bench.registry.all_behind(12));
     bench.registry.set_revision(30);
-    assert_eq!(behind.len(), 2);
-    let joined: Vec<bool> = behind.iter().map(|w| bench.registry.join(w)).collect();
-    assert_eq!(joined, [false, true], "the watch of the future lacks nothing");
+    assert_eq!(bench.registry.n_behind(), 2);
+    let lacking: Vec<i64> = bench.registry.next_group(0, 10).iter().map(|it| it.id).collect();
+    assert_eq!(lacking, [0], "the watch of the future lacks nothing");
+    assert_eq!(bench.registry.n_behind(), 1);
     bench.put(40, &["k"]);
     assert_eq!(
         bench.sent(),
@@ -247,15 +257,60 @@ fn after_a_gap_everyone_in_sync_reads_history_from_where_it_stood() {
 #[test]
 fn nothing_follows_the_answer_to_a_cancel() {
     let mut bench = Bench::at(10);
-    let Joined::Behind(watcher) =
-        bench.watch(etcd::WatchCreateRequest { start_revision: 2, ..on("k", "") })
-    else {
-        panic!("it starts in the past");
-    };
+    let past = etcd::WatchCreateRequest { start_revision: 2, ..on("k", "") };
+    assert_eq!(bench.watch(past), Joined::Behind);
+    let watcher = Arc::clone(&bench.registry.next_group(0, 10)[0]);
     bench.registry.cancel_compacted(&watcher, 7);
     bench.registry.cancel_compacted(&watcher, 7);
-    assert!(bench.registry.join(&watcher), "its catch-up ends");
+    assert!(bench.registry.next_group(0, 10).is_empty(), "nothing is read for it any more");
     bench.put(11, &["k"]);
     assert_eq!(bench.sent(), ["created 0 at 10", "canceled 0 compacted 7"]);
     assert_eq!(bench.registry.n_watchers(), 0);
+}
+
+#[test]
+fn a_watch_beyond_a_bound_is_refused_with_the_limit() {
+    let mut bench = Bench::at(1);
+    let bounds =
+        WatchBounds { stream_watchers_max: 2, member_watchers_max: 3, member_range_bytes_max: 10 };
+    bench.registry = Registry::new(1, bounds);
+    bench.registry.open(Arc::clone(&bench.stream));
+    let other = Arc::new(StreamQueue::new(2, BOUNDS, Arc::default()));
+    bench.registry.open(Arc::clone(&other));
+    for _ in 0..3 {
+        bench.watch(on("k", ""));
+    }
+    bench.registry.create(2, &on("012345678", ""), 1);
+    bench.registry.create(2, &on("k", ""), 1);
+    bench.registry.create(2, &on("k", ""), 1);
+    let refused = bench.registry.refused();
+    assert_eq!((refused.stream, refused.member, refused.range_bytes), (1, 1, 1));
+    assert_eq!(
+        bench.sent(),
+        [
+            "created 0 at 1",
+            "created 1 at 1",
+            "refused -1: etcdserver: too many watchers on this stream: the limit is 2; watch a \
+             range instead of single keys, or open another stream",
+        ]
+    );
+    bench.registry.cancel(1, 0, 1);
+    bench.watch(on("k", ""));
+    assert_eq!(bench.sent(), ["canceled 0 at 1", "created 2 at 1"], "one that went makes room");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_answers_is_not_read_either() {
+    let mut bench = Bench::bounded(1, StreamBounds { answers_max: 3, ..BOUNDS });
+    bench.watch(etcd::WatchCreateRequest { progress_notify: true, ..on("k", "") });
+    bench.registry.progress(1);
+    bench.stream.takes_requests().await;
+    bench.registry.progress(1);
+    let mut waits = Box::pin(bench.stream.takes_requests());
+    assert!(futures::poll!(&mut waits).is_pending(), "three answers wait");
+    for _ in 0..1_000 {
+        bench.registry.tick(1);
+    }
+    assert_eq!(bench.sent().len(), 3, "notifications find no room");
+    waits.await;
 }

@@ -94,12 +94,39 @@ fn the_pair_before_a_change_is_found_both_ways() {
     }
     let mut before = Vec::new();
     for event in &changes {
-        let by_key = previous(&machine.store, event.key(), event.revision).unwrap();
-        let by_id = event.replaced.map(|id| fetch(&machine.store, id).unwrap().unwrap());
+        let by_key = previous(&machine.store, event.key(), event.revision, 0).unwrap();
+        let by_id = replaced(&machine.store, event, 0).unwrap();
         assert_eq!(by_key, by_id);
         before.push(by_key.map(|kv| (kv.mod_revision, kv.version)));
     }
     assert_eq!(before, [None, Some((2, 1)), Some((3, 2)), None, Some((5, 1)), None]);
+}
+
+#[test]
+fn the_pair_before_the_compacted_revision_is_never_shown() {
+    let mut machine = Machine::new();
+    let mut changes = Vec::new();
+    for line in ["put a 1", "put a 2", "put a 3"] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let entry = machine.entry(vec![crate::testkit::script::command(&words)]);
+        changes.extend(machine.apply(&[entry]).unwrap().events);
+    }
+    machine.script("compact 3");
+    let seen = |machine: &Machine| -> Vec<Option<i64>> {
+        let compacted = machine.state.compacted_revision();
+        let mut versions = Vec::new();
+        for event in &changes {
+            let by_key = previous(&machine.store, event.key(), event.revision, compacted).unwrap();
+            let by_id = replaced(&machine.store, event, compacted).unwrap();
+            assert_eq!(by_key, by_id);
+            versions.push(by_key.map(|kv| kv.version));
+        }
+        versions
+    };
+    let before_rows_go = seen(&machine);
+    machine.compact_rows(100);
+    assert_eq!(before_rows_go, [None, None, Some(2)]);
+    assert_eq!(seen(&machine), before_rows_go, "rows that go change no answer");
 }
 
 #[test]

@@ -69,11 +69,7 @@ pub(crate) fn of_answers(state: &State, store: &MemoryStore) -> String {
         answers += &format!("{revision}: {read:?} hash {hash:?}\n");
     }
     for event in events(store, compacted, state.revision()) {
-        let previous = if event.revision > compacted {
-            history::previous(store, event.key(), event.revision).unwrap()
-        } else {
-            None
-        };
+        let previous = history::previous(store, event.key(), event.revision, compacted).unwrap();
         answers += &format!("{event:?} after {previous:?}\n");
     }
     answers

@@ -24,6 +24,14 @@ pub struct EtcdLimits {
     pub watch_stream_bytes_max: usize,
     /// Responses that wait for one watch stream.
     pub watch_stream_responses_max: usize,
+    /// Answers to requests that wait for one watch stream; beyond it no request is read.
+    pub watch_stream_answers_max: usize,
+    /// Watchers of one watch stream.
+    pub watch_stream_watchers_max: usize,
+    /// Watchers of one member.
+    pub watch_member_watchers_max: usize,
+    /// Bytes of the keys that the watchers of one member name.
+    pub watch_member_range_bytes_max: usize,
     /// Large reads that are in work at once.
     pub large_reads_max: usize,
     /// Pings of clients closer than this end their connection.
@@ -45,6 +53,10 @@ impl Default for EtcdLimits {
             leaderless_max: Duration::from_secs(3),
             watch_stream_bytes_max: 16 * 1024 * 1024,
             watch_stream_responses_max: 64 * 1024,
+            watch_stream_answers_max: 4 * 1024,
+            watch_stream_watchers_max: 50_000,
+            watch_member_watchers_max: 250_000,
+            watch_member_range_bytes_max: 64 * 1024 * 1024,
             large_reads_max: 4,
             keepalive_min: Duration::from_secs(5),
             keepalive_period: Duration::from_secs(2 * 3600),

@@ -118,8 +118,7 @@ async fn serve(api: Arc<Etcd>, mut inbound: Inbound) {
     let end = loop {
         tokio::select! {
             () = stream.closed() => break None,
-            // Cancel-safe: a message is taken whole or not at all.
-            message = inbound.requests.message() => match message {
+            message = next_request(&stream, &mut inbound.requests) => match message {
                 Ok(Some(request)) => handle(&api, &stream, request).await,
                 Ok(None) => break None,
                 Err(_) => break Some(EtcdError::Stopped),
@@ -135,6 +134,15 @@ async fn serve(api: Arc<Etcd>, mut inbound: Inbound) {
         }
     };
     api.hub.close(&stream, end.map(Status::from));
+}
+
+/// Cancel-safe: a message is taken whole or not at all.
+async fn next_request(
+    stream: &StreamQueue,
+    requests: &mut Streaming<etcd::WatchRequest>,
+) -> Result<Option<etcd::WatchRequest>, Status> {
+    stream.takes_requests().await;
+    requests.message().await
 }
 
 async fn handle(api: &Arc<Etcd>, stream: &Arc<StreamQueue>, request: etcd::WatchRequest) {
