@@ -78,6 +78,7 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
         node.clone(),
         Arc::clone(&leases),
         Arc::clone(etcd.hub()),
+        Arc::clone(etcd.past_images()),
         Arc::clone(&config),
         coordinator.clone(),
         Instant::now(),

@@ -16,6 +16,7 @@ use crate::config::checked::Config;
 use crate::coordinator::Coordinator;
 use crate::lease_clock::Leases;
 use crate::metrics;
+use crate::rpc::etcd::PastImages;
 use crate::watch_hub::WatchHub;
 
 /// What the pages are made of.
@@ -23,6 +24,7 @@ pub(crate) struct Pages {
     node: Node,
     leases: Arc<Leases>,
     hub: Arc<WatchHub>,
+    past_images: Arc<PastImages>,
     config: Arc<Config>,
     coordinator: Option<Arc<Coordinator>>,
     started: Instant,
@@ -34,11 +36,13 @@ impl Pages {
         node: Node,
         leases: Arc<Leases>,
         hub: Arc<WatchHub>,
+        past_images: Arc<PastImages>,
         config: Arc<Config>,
         coordinator: Option<Arc<Coordinator>>,
         started: Instant,
     ) -> Arc<Pages> {
-        Arc::new(Pages { node, leases, hub, config, coordinator, started, calls: Arc::default() })
+        let calls = Arc::default();
+        Arc::new(Pages { node, leases, hub, past_images, config, coordinator, started, calls })
     }
 
     pub(crate) fn started(&self) -> Instant {
@@ -94,7 +98,12 @@ async fn metrics_page(
     axum::extract::State(pages): axum::extract::State<Arc<Pages>>,
 ) -> impl axum::response::IntoResponse {
     let mut text = metrics::node_page(&pages.node, pages.started);
-    text.push_str(&metrics::services_page(&pages.leases, &pages.hub, &pages.calls));
+    text.push_str(&metrics::services_page(
+        &pages.leases,
+        &pages.hub,
+        &pages.past_images,
+        &pages.calls,
+    ));
     if let Some(coordinator) = &pages.coordinator {
         text.push_str(&metrics::coordinator_page(coordinator));
     }

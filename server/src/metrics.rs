@@ -14,6 +14,7 @@ use raft::{Node, NodeState, Role};
 
 use crate::coordinator::Coordinator;
 use crate::lease_clock::Leases;
+use crate::rpc::etcd::PastImages;
 use crate::watch_hub::WatchHub;
 
 pub(crate) use calls::Calls;
@@ -43,7 +44,12 @@ fn unix_ms() -> u64 {
 }
 
 /// Leases, watches and calls.
-pub(crate) fn services_page(leases: &Leases, hub: &WatchHub, calls: &Calls) -> String {
+pub(crate) fn services_page(
+    leases: &Leases,
+    hub: &WatchHub,
+    past_images: &PastImages,
+    calls: &Calls,
+) -> String {
     let mut page = Page::default();
     page.gauge(
         "quorate_lease_on_clock_count",
@@ -83,8 +89,26 @@ pub(crate) fn services_page(leases: &Leases, hub: &WatchHub, calls: &Calls) -> S
             revision.cast_unsigned(),
         );
     }
+    past(&mut page, past_images);
     calls.write(&mut page);
     page.into_text()
+}
+
+/// Reads at past revisions.
+fn past(page: &mut Page, images: &PastImages) {
+    let counts = images.counts();
+    page.gauge(
+        "quorate_past_images_count",
+        "Past revisions whose index is kept for the pages that follow",
+        counts.kept as u64,
+    );
+    page.gauge(
+        "quorate_past_images_bytes",
+        "Memory that they take beside the newest index",
+        counts.bytes as u64,
+    );
+    page.counter("quorate_past_images_made_total", "Images made", &[], counts.made);
+    page.counter("quorate_past_images_used_total", "Pages read by a kept image", &[], counts.used);
 }
 
 fn raft(page: &mut Page, node: &Node) {

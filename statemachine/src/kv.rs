@@ -12,6 +12,7 @@ use crate::state::draft::{Alone, Draft, Stop};
 pub mod check;
 pub(crate) mod compare;
 pub(crate) mod past;
+pub(crate) mod past_image;
 pub(crate) mod range;
 pub(crate) mod read_txn;
 pub(crate) mod txn;

@@ -37,6 +37,7 @@ pub use ids::{EntryMeta, EventId, RequestId};
 pub use keyspace::key_range::{End, KeyRange};
 pub use keyspace::meta::{KeyMeta, RecordHash};
 pub use kv::check;
+pub use kv::past_image::{IndexCopy, PastImage};
 pub use kv::range::RangePlan;
 pub use kv::read_txn::TxnPlan;
 pub use lease::{Lease, LeaseChange};

@@ -52,6 +52,12 @@ pub(crate) const SHARED_ROWS_BYTES: usize = 64 << 10;
 /// Pairs that are read at once while views are built of all of them.
 pub(crate) const LOADED_PAIRS: usize = 8192;
 
+/// Changes that are taken back to make the index of a past revision; older revisions are read row
+/// by row.
+pub const PAST_IMAGE_CHANGES_MAX: usize = 1_000_000;
+/// Bytes of changed keys that are held while the index of a past revision is made.
+pub const PAST_IMAGE_KEY_BYTES_MAX: usize = 64 << 20;
+
 /// Keys in one block of the index.
 pub(crate) const BLOCK_KEYS_MAX: usize = 128;
 /// A block below this looks for a neighbour to merge with.

@@ -36,7 +36,7 @@ use error::EtcdError;
 use header::Headers;
 
 pub(crate) use gate::Gate;
-pub(crate) use kv::{KV_PREFIX, KvService};
+pub(crate) use kv::{KV_PREFIX, KvService, PastImages};
 pub use limits::EtcdLimits;
 pub use maintenance::ETCD_VERSION;
 
@@ -48,6 +48,7 @@ pub struct Etcd {
     hub: Arc<WatchHub>,
     leases: Arc<Leases>,
     large_reads: Arc<Semaphore>,
+    past_images: Arc<PastImages>,
     stop: CancellationToken,
 }
 
@@ -64,10 +65,15 @@ impl Etcd {
             hub: WatchHub::start(node.clone(), Arc::clone(&leases), &limits, stop.clone()),
             leases,
             large_reads: Arc::new(Semaphore::new(limits.large_reads_max.max(1))),
+            past_images: PastImages::new(stop.clone()),
             node,
             limits,
             stop,
         })
+    }
+
+    pub(crate) fn past_images(&self) -> &Arc<PastImages> {
+        &self.past_images
     }
 
     pub fn hub(&self) -> &Arc<WatchHub> {

@@ -1,5 +1,7 @@
 //! Neighbouring blocks of the index, and the way to the right one.
 
+use std::sync::Arc;
+
 use crate::keyspace::block::Block;
 use crate::keyspace::heads::{common_prefix, head8, search};
 use crate::keyspace::meta::KeyMeta;
@@ -8,8 +10,8 @@ use crate::limits;
 /// Up to [`limits::GROUP_BLOCKS_MAX`] blocks, sorted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Group {
-    /// Invariant: none is empty.
-    blocks: Vec<Block>,
+    /// Invariant: none is empty. Shared with copies of the index until one of them changes it.
+    blocks: Vec<Arc<Block>>,
     n_keys: usize,
     /// A copy of the first key of all, so that finding the group touches no block.
     first_key: Vec<u8>,
@@ -26,7 +28,7 @@ impl Group {
         group
     }
 
-    pub(crate) fn blocks(&self) -> &[Block] {
+    pub(crate) fn blocks(&self) -> &[Arc<Block>] {
         &self.blocks
     }
 
@@ -50,13 +52,17 @@ impl Group {
     }
 
     pub(crate) fn set_meta(&mut self, block: usize, position: usize, meta: KeyMeta) -> KeyMeta {
-        self.blocks[block].set_meta(position, meta)
+        self.block_mut(block).set_meta(position, meta)
+    }
+
+    fn block_mut(&mut self, nth: usize) -> &mut Block {
+        Arc::make_mut(&mut self.blocks[nth])
     }
 
     /// Puts a new key where the search said it would stand.
     pub(crate) fn insert(&mut self, nth: usize, position: usize, key: &[u8], meta: KeyMeta) {
         self.n_keys += 1;
-        let block = &mut self.blocks[nth];
+        let block = Arc::make_mut(&mut self.blocks[nth]);
         if block.len() < limits::BLOCK_KEYS_MAX {
             block.insert(position, key, meta);
             if position == 0 {
@@ -85,7 +91,7 @@ impl Group {
 
     pub(crate) fn remove(&mut self, nth: usize, position: usize) -> KeyMeta {
         self.n_keys -= 1;
-        let block = &mut self.blocks[nth];
+        let block = Arc::make_mut(&mut self.blocks[nth]);
         let meta = block.remove(position);
         if block.is_empty() {
             self.remove_block(nth);
@@ -105,7 +111,9 @@ impl Group {
     pub(crate) fn append(&mut self, key: &[u8], meta: KeyMeta) {
         self.n_keys += 1;
         match self.blocks.last_mut() {
-            Some(block) if block.len() < limits::BLOCK_KEYS_MAX => block.append(key, meta),
+            Some(block) if block.len() < limits::BLOCK_KEYS_MAX => {
+                Arc::make_mut(block).append(key, meta);
+            }
             Some(_) | None => self.insert_block(self.blocks.len(), Block::with_one(key, meta)),
         }
     }
@@ -118,7 +126,7 @@ impl Group {
             self.blocks.len() / 2
         };
         let mut right = Group { blocks: self.blocks.split_off(at), ..Group::default() };
-        right.n_keys = right.blocks.iter().map(Block::len).sum();
+        right.n_keys = right.blocks.iter().map(|block| block.len()).sum();
         self.n_keys -= right.n_keys;
         right.rebuild_heads();
         self.rebuild_heads();
@@ -135,10 +143,16 @@ impl Group {
     pub(crate) fn memory_bytes(&self) -> usize {
         let spare_blocks = self.blocks.capacity() - self.blocks.len();
         size_of::<Group>()
-            + self.blocks.iter().map(Block::memory_bytes).sum::<usize>()
-            + spare_blocks * size_of::<Block>()
+            + self.blocks.iter().map(|block| block_bytes(block)).sum::<usize>()
+            + spare_blocks * size_of::<Arc<Block>>()
             + self.heads.capacity() * size_of::<u64>()
             + self.first_key.capacity()
+    }
+
+    /// Bytes of the blocks that no copy of the index shares.
+    pub(crate) fn unshared_bytes(&self) -> usize {
+        let own = |block: &&Arc<Block>| Arc::strong_count(block) == 1;
+        self.blocks.iter().filter(own).map(|block| block_bytes(block)).sum()
     }
 
     fn push_block(&mut self, block: Block) {
@@ -147,12 +161,12 @@ impl Group {
     }
 
     fn insert_block(&mut self, nth: usize, block: Block) {
-        self.blocks.insert(nth, block);
+        self.blocks.insert(nth, Arc::new(block));
         self.heads.insert(nth, 0);
         self.first_key_changed(nth);
     }
 
-    fn remove_block(&mut self, nth: usize) -> Block {
+    fn remove_block(&mut self, nth: usize) -> Arc<Block> {
         self.heads.remove(nth);
         let block = self.blocks.remove(nth);
         if nth == 0 && !self.blocks.is_empty() {
@@ -175,7 +189,7 @@ impl Group {
         self.first_key.clear();
         self.first_key.extend_from_slice(first.first_key());
         self.prefix_bytes = common_prefix(&self.first_key, last.first_key());
-        let head = |block: &Block| head8(&block.first_key()[self.prefix_bytes..]);
+        let head = |block: &Arc<Block>| head8(&block.first_key()[self.prefix_bytes..]);
         self.heads.clear();
         self.heads.extend(self.blocks.iter().map(head));
     }
@@ -187,14 +201,14 @@ impl Group {
             return;
         }
         let right = self.remove_block(left + 1);
-        self.blocks[left].merge(&right);
+        self.block_mut(left).merge(&right);
     }
 
     /// For tests: everything that is kept twice is equal.
     #[cfg(test)]
     pub(crate) fn check(&self) {
         assert!((1..=limits::GROUP_BLOCKS_MAX).contains(&self.blocks.len()));
-        assert_eq!(self.n_keys, self.blocks.iter().map(Block::len).sum::<usize>());
+        assert_eq!(self.n_keys, self.blocks.iter().map(|block| block.len()).sum::<usize>());
         assert_eq!(self.first_key, self.blocks[0].first_key());
         for (block, head) in self.blocks.iter().zip(&self.heads) {
             assert!((1..=limits::BLOCK_KEYS_MAX).contains(&block.len()));
@@ -204,4 +218,9 @@ impl Group {
         }
         assert_eq!(self.blocks.len(), self.heads.len());
     }
+}
+
+/// Of a block on the heap, with its counts of references and the pointer to it.
+fn block_bytes(block: &Block) -> usize {
+    block.memory_bytes() + 3 * size_of::<usize>()
 }

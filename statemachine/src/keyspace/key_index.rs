@@ -2,10 +2,13 @@
 //!
 //! Two levels: groups of blocks of keys. Both carry their counts, so counting a range walks groups
 //! and not keys. There is no allocation a key; see `block`.
+//!
+//! A copy is cheap: groups and blocks are shared until the copy or the original changes one, which
+//! then copies that block alone. So the index of a past revision can be kept beside the newest.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use crate::keyspace::block::Block;
 use crate::keyspace::group::Group;
 use crate::keyspace::key_range::{End, KeyRange};
 use crate::keyspace::meta::KeyMeta;
@@ -17,7 +20,7 @@ pub(crate) type VisitKey<'a> = dyn FnMut(&[u8], &KeyMeta) -> ControlFlow<()> + '
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeyIndex {
     /// Invariant: no group and no block is empty, all keys ascend.
-    groups: Vec<Group>,
+    groups: Vec<Arc<Group>>,
     n_keys: usize,
 }
 
@@ -43,20 +46,21 @@ impl KeyIndex {
     pub(crate) fn insert(&mut self, key: &[u8], meta: KeyMeta) -> Option<KeyMeta> {
         let place = match self.find(key) {
             Ok(place) => {
-                let group = &mut self.groups[place.group];
+                let group = Arc::make_mut(&mut self.groups[place.group]);
                 return Some(group.set_meta(place.block, place.position, meta));
             }
             Err(place) => place,
         };
         self.n_keys += 1;
         let Some(group) = self.groups.get_mut(place.group) else {
-            self.groups.push(Group::with_one(key, meta));
+            self.groups.push(Arc::new(Group::with_one(key, meta)));
             return None;
         };
+        let group = Arc::make_mut(group);
         group.insert(place.block, place.position, key, meta);
         if group.blocks().len() > limits::GROUP_BLOCKS_MAX {
             let right = group.split(place.block);
-            self.groups.insert(place.group + 1, right);
+            self.groups.insert(place.group + 1, Arc::new(right));
         }
         None
     }
@@ -64,7 +68,7 @@ impl KeyIndex {
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<KeyMeta> {
         let place = self.find(key).ok()?;
         self.n_keys -= 1;
-        let group = &mut self.groups[place.group];
+        let group = Arc::make_mut(&mut self.groups[place.group]);
         let meta = group.remove(place.block, place.position);
         if group.blocks().is_empty() {
             self.groups.remove(place.group);
@@ -79,9 +83,9 @@ impl KeyIndex {
         self.n_keys += 1;
         match self.groups.last_mut() {
             Some(group) if group.blocks().len() < limits::GROUP_BLOCKS_MAX => {
-                group.append(key, meta);
+                Arc::make_mut(group).append(key, meta);
             }
-            Some(_) | None => self.groups.push(Group::with_one(key, meta)),
+            Some(_) | None => self.groups.push(Arc::new(Group::with_one(key, meta))),
         }
     }
 
@@ -102,8 +106,8 @@ impl KeyIndex {
     fn rank(&self, key: &[u8]) -> usize {
         let (Ok(place) | Err(place)) = self.find(key);
         let Some(group) = self.groups.get(place.group) else { return 0 };
-        let in_groups: usize = self.groups[..place.group].iter().map(Group::n_keys).sum();
-        let in_blocks: usize = group.blocks()[..place.block].iter().map(Block::len).sum();
+        let in_groups: usize = self.groups[..place.group].iter().map(|group| group.n_keys()).sum();
+        let in_blocks: usize = group.blocks()[..place.block].iter().map(|block| block.len()).sum();
         in_groups + in_blocks + place.position
     }
 
@@ -174,8 +178,14 @@ impl KeyIndex {
 
     /// Bytes on the heap, keys included.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let groups: usize = self.groups.iter().map(Group::memory_bytes).sum();
-        groups + (self.groups.capacity() - self.groups.len()) * size_of::<Group>()
+        let groups: usize = self.groups.iter().map(|group| group.memory_bytes()).sum();
+        groups + self.groups.capacity() * size_of::<Arc<Group>>()
+    }
+
+    /// Bytes on the heap that no other copy of this index shares, about: what dropping it frees.
+    pub(crate) fn unshared_bytes(&self) -> usize {
+        let own = self.groups.iter().filter(|group| Arc::strong_count(group) == 1);
+        own.map(|group| group.unshared_bytes()).sum()
     }
 
     fn find(&self, key: &[u8]) -> Result<Place, Place> {
@@ -198,7 +208,7 @@ impl KeyIndex {
             return;
         }
         let right = self.groups.remove(left + 1);
-        self.groups[left].merge(right);
+        Arc::make_mut(&mut self.groups[left]).merge(Arc::unwrap_or_clone(right));
     }
 }
 

@@ -31,6 +31,26 @@ pub(crate) fn get(
     Ok(found.filter(|version| !version.tombstone).map(|version| version.meta))
 }
 
+/// Whether the versions of the keys of a range are more than `rows_max` rows.
+pub(crate) fn has_more_rows(
+    store: &dyn StateRead,
+    range: &KeyRange<'_>,
+    rows_max: usize,
+) -> Result<bool, Fault> {
+    if range.is_empty() || range.end == End::Single {
+        return Ok(false);
+    }
+    let (start, end) = version::scan_bounds(range);
+    let mut n_rows = 0;
+    store.scan(Table::Version, &start, end.as_deref(), Direction::Forward, &mut |_key, _row| {
+        n_rows += 1;
+        let flow =
+            if n_rows > rows_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        Ok(flow)
+    })?;
+    Ok(n_rows > rows_max)
+}
+
 /// Visits the keys of a range that lived at `revision`, in order.
 ///
 /// Invariant: `revision` is not below the compacted one; then physical compaction, which may be

@@ -7,8 +7,10 @@ use proto::etcd;
 use proto::etcd::range_request::{SortOrder, SortTarget};
 
 use crate::history;
-use crate::keyspace::key_range::KeyRange;
+use crate::keyspace::key_index::KeyIndex;
+use crate::keyspace::key_range::{End, KeyRange};
 use crate::keyspace::meta::KeyMeta;
+use crate::kv::past_image::PastImage;
 use crate::kv::{check, past};
 use crate::response::{Rejection, Response};
 use crate::state::State;
@@ -72,7 +74,7 @@ pub(crate) struct Picker<'r> {
 }
 
 /// A range whose part of the index is copied; the rest needs no lock.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RangePlan {
     rules: Rules,
     /// Of the state that is read.
@@ -80,7 +82,7 @@ pub struct RangePlan {
     source: Source,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Source {
     Newest { count: usize, picked: Picks },
     Past { key: Bytes, range_end: Bytes, revision: i64 },
@@ -273,7 +275,8 @@ impl State {
         let rules = Rules::of(request);
         let revision = self.revision();
         let at = check_revision(request.revision, revision, self.compacted_revision())?;
-        if let Some(at) = at.filter(|at| *at < revision) {
+        let range = KeyRange::of_request(&request.key, &request.range_end);
+        if let Some(at) = at.filter(|at| *at < revision && !self.is_unchanged_since(&range, *at)) {
             let source = Source::Past {
                 key: request.key.clone(),
                 range_end: request.range_end.clone(),
@@ -281,19 +284,45 @@ impl State {
             };
             return Ok(RangePlan { rules, revision, source });
         }
-        let range = KeyRange::of_request(&request.key, &request.range_end);
-        let count = self.index.count(&range);
-        let mut picker = Picker::new(&rules);
-        if rules.order == Order::Reverse {
-            self.index.visit_backward(&range, &mut |key, meta| {
-                picker.pick_walking(key, Found::stored(*meta), Order::Reverse)
-            });
-        } else {
-            self.index.visit(&range, &mut |key, meta| picker.pick(key, Found::stored(*meta)));
-        }
-        let source = Source::Newest { count, picked: picker.picked };
-        Ok(RangePlan { rules, revision, source })
+        Ok(plan_on(&self.index, &range, rules, revision))
     }
+
+    /// One key that has not changed since a revision is as the index has it.
+    fn is_unchanged_since(&self, range: &KeyRange<'_>, revision: i64) -> bool {
+        let meta = || self.index.get(range.start);
+        range.end == End::Single && meta().is_some_and(|meta| meta.mod_revision <= revision)
+    }
+}
+
+impl PastImage {
+    /// Copies what a range at the image's revision needs, as [`State::plan_range`] does for the
+    /// newest: the cost is that of what is returned. `revision` is that of the state that is read.
+    ///
+    /// # Errors
+    /// A request that is wrong.
+    pub fn plan_range(
+        &self,
+        request: &etcd::RangeRequest,
+        revision: i64,
+    ) -> Result<RangePlan, Rejection> {
+        check::range(request)?;
+        let range = KeyRange::of_request(&request.key, &request.range_end);
+        Ok(plan_on(self.index(), &range, Rules::of(request), revision))
+    }
+}
+
+/// Picks from an index.
+fn plan_on(index: &KeyIndex, range: &KeyRange<'_>, rules: Rules, revision: i64) -> RangePlan {
+    let mut picker = Picker::new(&rules);
+    if rules.order == Order::Reverse {
+        index.visit_backward(range, &mut |key, meta| {
+            picker.pick_walking(key, Found::stored(*meta), Order::Reverse)
+        });
+    } else {
+        index.visit(range, &mut |key, meta| picker.pick(key, Found::stored(*meta)));
+    }
+    let source = Source::Newest { count: index.count(range), picked: picker.picked };
+    RangePlan { rules, revision, source }
 }
 
 impl RangePlan {
@@ -308,6 +337,28 @@ impl RangePlan {
             Source::Newest { .. } if self.rules.keys_only => Some(0),
             Source::Newest { picked, .. } => Some(picked.picks.len()),
             Source::Past { .. } => None,
+        }
+    }
+
+    /// The past revision that has to be scanned for.
+    pub fn past_revision(&self) -> Option<i64> {
+        match &self.source {
+            Source::Newest { .. } => None,
+            Source::Past { revision, .. } => Some(*revision),
+        }
+    }
+
+    /// Whether fetching has to scan more rows than `rows_max`; then an image of the past revision
+    /// is worth its making.
+    ///
+    /// # Errors
+    /// A fault of the storage.
+    pub fn scans_more_than(&self, rows_max: usize, store: &dyn StateRead) -> Result<bool, Fault> {
+        match &self.source {
+            Source::Newest { .. } => Ok(false),
+            Source::Past { key, range_end, .. } => {
+                past::has_more_rows(store, &KeyRange::of_request(key, range_end), rows_max)
+            }
         }
     }
 

@@ -95,6 +95,11 @@ impl<'a> EventRow<'a> {
         self.row[RECORD_AT] & TOMBSTONE != 0
     }
 
+    /// Whether this change, made at `mod_revision`, brought the key to life.
+    pub(crate) fn is_create(&self, mod_revision: i64) -> bool {
+        !self.is_tombstone() && self.word(RECORD_AT + 1) == mod_revision.to_be_bytes()
+    }
+
     pub(crate) fn key(&self) -> &'a [u8] {
         &self.row[HEADER_BYTES..self.key_end]
     }

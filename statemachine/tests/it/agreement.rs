@@ -6,7 +6,7 @@ use proptest::{prop_assert, prop_assert_eq};
 use proto::etcd;
 use proto::quorate::command::Kind;
 use statemachine::testkit::Machine;
-use statemachine::{EventKind, LogEntry, Outcome, Rejection, Response, history};
+use statemachine::{EventKind, LogEntry, Outcome, PastImage, Rejection, Response, history};
 
 use crate::commands::{self, Clock, Step};
 use crate::model::{Answer, Model};
@@ -113,7 +113,12 @@ struct Pair {
     n_events: usize,
     entry_commands: usize,
     chunk_entries: usize,
+    /// Of past revisions, made while the history was shorter.
+    images: Vec<PastImage>,
 }
+
+/// Images that a history keeps.
+const IMAGES_KEPT: usize = 6;
 
 impl Pair {
     fn command(&mut self, kind: Kind) -> Verdict {
@@ -166,11 +171,29 @@ impl Pair {
 
     fn range(&mut self, request: &etcd::RangeRequest) -> Verdict {
         self.apply()?;
-        let answer = match self.machine.state.plan_range(request) {
-            Ok(plan) => Ok(plan.fetch(&self.machine.store).unwrap()),
-            Err(rejection) => Err(etcd_text(&rejection)),
+        let wanted = self.model.range(request);
+        let store = &self.machine.store;
+        let plan = match self.machine.state.plan_range(request) {
+            Ok(plan) => plan,
+            Err(rejection) => {
+                prop_assert_eq!(Err(etcd_text(&rejection)), wanted, "{:?}", request);
+                return Ok(());
+            }
         };
-        prop_assert_eq!(answer, self.model.range(request), "{:?}", request);
+        // A past revision is read in two ways, which must not be told apart.
+        if let Some(at) = plan.past_revision() {
+            let newest = self.machine.state.copy_index();
+            let image = PastImage::build(newest, at, store).unwrap().expect("few changes");
+            let kept = self.images.iter().find(|kept| kept.revision() == at);
+            for image in kept.into_iter().chain([&image]) {
+                let plan = image.plan_range(request, plan.revision()).unwrap();
+                prop_assert_eq!(&Ok(plan.fetch(store).unwrap()), &wanted, "{:?}", request);
+            }
+            if kept.is_none() && self.images.len() < IMAGES_KEPT {
+                self.images.push(image);
+            }
+        }
+        prop_assert_eq!(Ok(plan.fetch(store).unwrap()), wanted, "{:?}", request);
         Ok(())
     }
 
@@ -222,6 +245,7 @@ fn agree(steps: Vec<Step>, entry_commands: usize, chunk_entries: usize) -> Verdi
         n_events: 0,
         entry_commands,
         chunk_entries,
+        images: Vec::new(),
     };
     for step in steps {
         let clock = Clock { revision: pair.model.revision, compacted: pair.model.compacted };

@@ -1,5 +1,6 @@
 //! KV: range, put, delete range, transactions, compaction.
 
+mod past_images;
 mod service;
 
 use std::sync::Arc;
@@ -8,16 +9,22 @@ use proto::etcd;
 use proto::etcd::request_op::Request as Op;
 use proto::quorate::command::Kind;
 use raft::{Consistency, Pinned, View};
-use statemachine::{Fault, Response as Outcome, check};
+use statemachine::{
+    Fault, IndexCopy, PastImage, RangePlan, Rejection, Response as Outcome, State, check,
+};
 use tonic::{Request, Response, Status};
 
 use super::{Etcd, error, mismatch};
 use crate::tasks;
 
+pub(crate) use past_images::PastImages;
 pub(crate) use service::{KV_PREFIX, KvService};
 
 /// Reads of more rows go to the blocking pool.
 const INLINE_ROWS_MAX: usize = 16;
+/// Rows of a past range that are read before an image of the revision is made: few enough that the
+/// attempt costs little, so many that a small range needs no image.
+const PAST_ROWS_MAX: usize = 4096;
 
 impl Etcd {
     async fn range(
@@ -51,12 +58,57 @@ impl Etcd {
         view: &View,
         request: &etcd::RangeRequest,
     ) -> Result<etcd::RangeResponse, Status> {
-        let (plan, store) = view.pin(|state| state.plan_range(request));
-        let plan = plan.map_err(|rejection| error::rejection(&rejection))?;
+        let plan = |state: &State| -> Result<_, Rejection> {
+            let plan = state.plan_range(request)?;
+            let newest = plan.past_revision().map(|at| (at, state.copy_index()));
+            Ok((plan, newest))
+        };
+        let (plan, store) = view.pin(plan);
+        let (plan, newest) = plan.map_err(|rejection| error::rejection(&rejection))?;
+        if let Some((at, newest)) = newest {
+            return self.past_range(request, plan, store, at, newest).await;
+        }
         let inline = plan.n_rows().is_some_and(|n_rows| n_rows <= INLINE_ROWS_MAX);
         let read = move |store: &Pinned| plan.fetch(store);
         if inline { read(&store) } else { self.read_off_thread(store, read).await? }
             .map_err(|fault| error::fault(&self.node, &fault))
+    }
+
+    /// A range at a past revision: by its rows where they are few, else by an image of the
+    /// revision, which stays for the pages that follow.
+    async fn past_range(
+        &self,
+        request: &etcd::RangeRequest,
+        plan: RangePlan,
+        store: Pinned,
+        at: i64,
+        newest: IndexCopy,
+    ) -> Result<etcd::RangeResponse, Status> {
+        let read = Arc::new((plan, store));
+        let fault = |fault: Fault| error::fault(&self.node, &fault);
+        let mut image = self.past_images.get(at);
+        if image.is_none() {
+            let short = Arc::clone(&read);
+            let is_long = move || short.0.scans_more_than(PAST_ROWS_MAX, &short.1);
+            if self.off_thread(is_long).await?.map_err(fault)? {
+                let make = || async {
+                    let read = Arc::clone(&read);
+                    let make = move || PastImage::build(newest, at, &read.1);
+                    self.off_thread(make).await?.map_err(fault)
+                };
+                image = self.past_images.get_or_make(at, make).await?;
+            }
+        }
+        let request = request.clone();
+        let response = self.off_thread(move || match image {
+            Some(image) => match image.plan_range(&request, read.0.revision()) {
+                Ok(plan) => plan.fetch(&read.1).map(Ok),
+                Err(rejection) => Ok(Err(rejection)),
+            },
+            None => read.0.clone().fetch(&read.1).map(Ok),
+        });
+        let response = response.await?.map_err(fault)?;
+        response.map_err(|rejection| error::rejection(&rejection))
     }
 
     async fn put(
@@ -168,13 +220,20 @@ impl Etcd {
         store: Pinned,
         read: impl FnOnce(&Pinned) -> Result<T, Fault> + Send + 'static,
     ) -> Result<Result<T, Fault>, Status> {
+        self.off_thread(move || read(&store)).await
+    }
+
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> Result<Result<T, Fault>, Status> {
         let permit = Arc::clone(&self.large_reads)
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
         tasks::spawn_blocking(move || {
             let _permit = permit;
-            read(&store)
+            read()
         })
         .await
         .map_err(|error| Status::internal(format!("etcdserver: read: {error}")))

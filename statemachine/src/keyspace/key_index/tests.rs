@@ -33,6 +33,8 @@ enum Step {
         stride: u16,
     },
     Odd(Vec<u8>),
+    /// Keeps a copy of the index as it is, which the steps that follow must not change.
+    Copy,
     Count(Vec<u8>, Vec<u8>),
 }
 
@@ -52,6 +54,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             Step::Remove { stem, from, n_keys, stride }
         }),
         2 => prop::collection::vec(any::<u8>(), 0..4).prop_map(Step::Odd),
+        1 => Just(Step::Copy),
         3 => (bound(), bound()).prop_map(|(start, end)| Step::Count(start, end)),
     ];
     prop::collection::vec(step, 1..40)
@@ -99,6 +102,7 @@ proptest! {
         let mut index = KeyIndex::default();
         let mut model = BTreeMap::new();
         let mut number = 0;
+        let mut copies = Vec::new();
         for step in steps {
             match step {
                 Step::Insert { stem, from, n_keys, stride } => {
@@ -122,6 +126,7 @@ proptest! {
                     prop_assert_eq!(index.insert(&key, meta), model.insert(key.clone(), meta));
                     prop_assert_eq!(index.get(&key), Some(&meta));
                 }
+                Step::Copy => copies.push((index.clone(), model.clone())),
                 Step::Count(start, end) => {
                     for end in [End::Before(&end), End::Unbounded, End::Single] {
                         check_range(&index, &model, &KeyRange { start: &start, end });
@@ -129,8 +134,18 @@ proptest! {
                 }
             }
         }
+        copies.push((index.clone(), model.clone()));
+        for (copy, model) in &mut copies {
+            check_invariants(copy, model);
+            check_range(copy, model, &KeyRange::ALL);
+            // A copy may be changed, too, and then changes no other one.
+            copy.insert(b"of this copy", meta(1));
+            model.insert(b"of this copy".to_vec(), meta(1));
+        }
+        for (copy, model) in &copies {
+            check_invariants(copy, model);
+        }
         check_invariants(&index, &model);
-        check_range(&index, &model, &KeyRange::ALL);
         for key in model.keys() {
             index.remove(key);
         }
@@ -153,6 +168,23 @@ fn a_walk_ends_where_the_visitor_breaks() {
         });
         assert_eq!(seen, 300);
     }
+}
+
+#[test]
+fn a_copy_costs_no_more_than_what_is_changed_after_it() {
+    let mut index = KeyIndex::default();
+    for nth in 0..60_000 {
+        index.insert(&key(0, nth), meta(1));
+    }
+    let copy = index.clone();
+    assert_eq!(copy.unshared_bytes(), 0);
+    for nth in 0..100 {
+        index.insert(&key(0, nth), meta(2));
+    }
+    let one_percent = index.memory_bytes() / 100;
+    assert!((1..one_percent).contains(&copy.unshared_bytes()), "{}", copy.unshared_bytes());
+    drop(index);
+    assert!(copy.unshared_bytes() > copy.memory_bytes() * 9 / 10);
 }
 
 #[test]
