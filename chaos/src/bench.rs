@@ -13,6 +13,7 @@ use crate::cluster::{Cluster, ClusterKind, ClusterOptions, command};
 use crate::failover::{self, FailoverOptions, FailoverReport, Mode};
 use crate::load::{LoadReport, Op};
 use crate::million::{self, MillionReport};
+use crate::past::{self, PastOptions, PastReport};
 use crate::report;
 
 /// What is measured in every round: operation and clients.
@@ -43,6 +44,8 @@ pub struct BenchOptions {
     pub n_failovers: usize,
     /// 0 leaves this part out.
     pub n_keys: u64,
+    /// Of the reads of the past; 0 leaves this part out.
+    pub n_past_keys: u64,
     /// Only these operations; all where empty.
     pub only: Vec<Op>,
     /// Without the ceiling.
@@ -60,6 +63,8 @@ pub struct Results {
     pub loads: Vec<Measured>,
     pub failovers: Vec<(String, f64, f64, usize)>,
     pub millions: Vec<(String, MillionReport)>,
+    #[serde(default)]
+    pub pasts: Vec<(String, PastReport)>,
 }
 
 /// One load report and whose it is.
@@ -135,7 +140,27 @@ async fn measure(options: &BenchOptions, results: &mut Results) -> Result<()> {
             results.millions.push((kind.label().to_owned(), found));
         }
     }
+    for n_versions in [1, 4] {
+        for kind in &peers {
+            if options.n_past_keys > 0 {
+                let found = past(options, kind, n_versions).await?;
+                report::progress(format!("{}: {}", kind.label(), found.summary()));
+                results.pasts.push((kind.label().to_owned(), found));
+            }
+        }
+    }
     Ok(())
+}
+
+async fn past(options: &BenchOptions, kind: &ClusterKind, n_versions: u64) -> Result<PastReport> {
+    past::run(&PastOptions {
+        cluster: cluster_options(options, kind),
+        n_keys: options.n_past_keys,
+        n_versions,
+        n_watchers: 200,
+        n_revisions: 60_000,
+    })
+    .await
 }
 
 fn cluster_options(options: &BenchOptions, kind: &ClusterKind) -> ClusterOptions {

@@ -11,13 +11,14 @@ use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
 use chaos::coordinator::{self, Collection, CoordinatorOptions, Method, Running};
 use chaos::failover::{FailoverOptions, Mode};
 use chaos::load::{LoadOptions, Op};
+use chaos::past::PastOptions;
 use chaos::power_cut::PowerCutOptions;
 use chaos::snapshot::SnapshotOptions;
 use chaos::torture::{Ending, TortureOptions};
 use chaos::workload::Mix;
 use chaos::{
-    assertions, backup, bench, ceiling, demo, disk, failover, load, million, power_cut, report,
-    snapshot, torture,
+    assertions, backup, bench, ceiling, demo, disk, failover, load, million, past, power_cut,
+    report, snapshot, torture,
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -131,6 +132,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Pages of a list at one past revision, and watches from far back, both under writes
+    Past {
+        #[command(flatten)]
+        target: Target,
+        #[arg(long, default_value_t = 50_000)]
+        keys: u64,
+        /// How often each key is written before the list begins
+        #[arg(long, default_value_t = 1)]
+        versions: u64,
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..))]
+        watchers: u16,
+        /// Revisions between the beginning of the watches and now
+        #[arg(long, default_value_t = 60_000)]
+        revisions: usize,
+        #[arg(long)]
+        json: bool,
+    },
     /// Quorate, etcd and the ceiling in turn, into one table
     Bench {
         /// The quorate binary [default: beside this program]
@@ -150,6 +168,9 @@ enum Command {
         /// 0 leaves the million keys out
         #[arg(long, default_value_t = 1_000_000)]
         keys: u64,
+        /// Keys of the reads of the past; 0 leaves them out
+        #[arg(long, default_value_t = 50_000)]
+        past_keys: u64,
         /// Only these operations
         #[arg(long, value_enum, value_delimiter = ',')]
         only: Vec<Op>,
@@ -448,6 +469,18 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             report::line(if json { serde_json::to_string(&report)? } else { report.summary() });
             Ok(ExitCode::SUCCESS)
         }
+        Command::Past { target, keys, versions, watchers, revisions, json } => {
+            let options = PastOptions {
+                cluster: target.options()?,
+                n_keys: keys,
+                n_versions: versions,
+                n_watchers: watchers.into(),
+                n_revisions: revisions,
+            };
+            let report = past::run(&options).await?;
+            report::line(if json { serde_json::to_string(&report)? } else { report.summary() });
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Coordinator {
             target,
             segments,
@@ -504,6 +537,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             seconds,
             failovers,
             keys,
+            past_keys,
             only,
             no_ceiling,
             output,
@@ -516,6 +550,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
                 seconds,
                 n_failovers: failovers,
                 n_keys: keys,
+                n_past_keys: past_keys,
                 only,
                 peers_only: no_ceiling,
                 output,

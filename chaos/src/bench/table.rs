@@ -6,6 +6,7 @@ use super::{Measured, Results};
 use crate::load::LoadReport;
 use crate::million::MillionReport;
 use crate::numbers::{grouped, median};
+use crate::past::PastReport;
 
 /// A row's name and how to read it off a report.
 type Row = (&'static str, fn(&MillionReport) -> f64);
@@ -25,6 +26,7 @@ pub(super) fn render(results: &Results) -> String {
     rates(&mut page, results);
     failovers(&mut page, results);
     millions(&mut page, results);
+    pasts(&mut page, results);
     page.push_str("## Commands\n\n```\n");
     for command in &results.commands {
         let _ = writeln!(page, "{}", without_folders(command));
@@ -103,6 +105,31 @@ fn failovers(page: &mut String, results: &Results) {
     );
     for (kind, median_ms, max_ms, n_runs) in &results.failovers {
         let _ = writeln!(page, "| {kind} | {n_runs} | {median_ms:.0} | {max_ms:.0} |");
+    }
+    page.push('\n');
+}
+
+fn pasts(page: &mut String, results: &Results) {
+    let Some((_, any)) = results.pasts.first() else { return };
+    let _ = writeln!(
+        page,
+        "## Reads of the past, under writes\n\nA list of {} keys in pages of 500 at the revision of \
+         its first page, each page from another node; {} watches of a key each from {} revisions \
+         back, on all nodes. 16 clients write meanwhile.\n\n\
+         | server | versions of each key | list s | slowest put ms | watches s | puts p99 ms | \
+         slowest put ms | failed puts | terms |\n|---|---|---|---|---|---|---|---|---|",
+        grouped(any.n_keys),
+        any.n_watchers,
+        any.n_revisions,
+    );
+    for (kind, it) in &results.pasts {
+        let PastReport { n_versions, pages_s, pages_put_max_ms, watch_s, .. } = it;
+        let _ = writeln!(
+            page,
+            "| {kind} | {n_versions} | {pages_s:.2} | {pages_put_max_ms:.0} | {watch_s:.2} | \
+             {:.1} | {:.0} | {} | {} |",
+            it.watch_put_p99_ms, it.watch_put_max_ms, it.n_put_errors, it.terms,
+        );
     }
     page.push('\n');
 }
