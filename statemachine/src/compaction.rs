@@ -9,7 +9,9 @@
 
 use std::ops::ControlFlow;
 
+use crate::history;
 use crate::ids::EventId;
+use crate::state::State;
 use crate::store::{Changes, Direction, Fault, StateRead, Table};
 use crate::table::event::{self, EventRow};
 use crate::table::{meta, version};
@@ -41,6 +43,53 @@ pub struct Step {
     /// Deletions, and the new cursor's row.
     pub changes: Changes,
     pub cursor: Cursor,
+}
+
+/// What compaction could free, copied from the state so that the search needs no lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reclaimable {
+    compacted_revision: i64,
+    revision: i64,
+    superseded_at_compacted_bytes: u64,
+    superseded_bytes: u64,
+}
+
+impl State {
+    /// What compaction could free of the logical size.
+    pub fn reclaimable(&self) -> Reclaimable {
+        Reclaimable {
+            compacted_revision: self.counters.compacted_revision,
+            revision: self.counters.revision,
+            superseded_at_compacted_bytes: self.counters.superseded_at_compacted_bytes,
+            superseded_bytes: self.counters.superseded_bytes,
+        }
+    }
+}
+
+impl Reclaimable {
+    /// Logical bytes of all versions that newer ones superseded and that are not compacted.
+    pub fn bytes(&self) -> u64 {
+        self.superseded_bytes - self.superseded_at_compacted_bytes
+    }
+
+    /// The lowest revision that compaction must go to, to free so many logical bytes; the newest
+    /// revision where all of history is not enough.
+    ///
+    /// # Errors
+    /// A fault of the storage.
+    pub fn revision_that_frees(&self, store: &dyn StateRead, bytes: u64) -> Result<i64, Fault> {
+        let wanted = self.superseded_at_compacted_bytes.saturating_add(bytes);
+        // Superseded bytes never go down from one revision to the next, and each revision above the
+        // compacted one exists.
+        let (mut low, mut high) = (self.compacted_revision.max(1), self.revision);
+        while low < high {
+            let middle = i64::midpoint(low, high);
+            let is_enough = middle > self.compacted_revision
+                && history::superseded_bytes_at(store, middle)? >= wanted;
+            if is_enough { high = middle } else { low = middle + 1 }
+        }
+        Ok(high)
+    }
 }
 
 /// Looks at no more than `changes_max` changes. Write `changes`, then call again with the new

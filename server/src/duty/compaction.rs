@@ -1,4 +1,9 @@
-//! Gives up old revisions: keeps the last so many *and* the last so long, whichever is more.
+//! Gives up old revisions: keeps the last so many *and* the last so long, whichever is more, as long
+//! as there is room.
+//!
+//! Where the quota is tight, room comes first. From half of the quota on age does not count any
+//! more. From three quarters on the number of revisions does not count either, nor does who watches:
+//! history goes, oldest first, until half of the quota is free or no history is left.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,23 +13,31 @@ use prost::Message;
 use proto::quorate::command::Kind;
 use proto::{etcd, quorate};
 use raft::{Node, Tenure};
-use statemachine::Rejection;
+use statemachine::{Rejection, State};
 use tokio::time::Instant;
 
 use super::DutyOptions;
 use super::driver::{Duty, DutyError};
 use crate::rpc::peer::Topic;
+use crate::tasks;
 
 /// Beyond so many kept revisions their age does not count any more.
 const KEPT_REVISIONS_MAX: i64 = 10_000_000;
 /// Compaction waits so long for watchers that still read what it would take.
 const WATCHERS_WAIT_MAX: Duration = Duration::from_secs(600);
+/// History below this part of the quota is not worth giving up: where live keys alone take more than
+/// three quarters, it would be given up in every round and free nothing to speak of.
+const HISTORY_PART_MIN: u64 = 64;
+/// How often the fill level is looked at.
+const LOOK_PERIOD: Duration = Duration::from_millis(250);
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Compaction {
     node: Node,
     period: Duration,
+    /// The last full round.
+    rounded: Option<Instant>,
     ages: Ages,
     /// Since when watchers hold compaction back.
     held_since: Option<Instant>,
@@ -37,8 +50,32 @@ struct Kept {
     compacted: i64,
     retention_revisions: i64,
     retention: Duration,
-    /// More than half of the quota is in use.
-    is_tight: bool,
+    fill: Fill,
+}
+
+/// How much of the quota is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fill {
+    /// 0: none.
+    quota_bytes: u64,
+    logical_bytes: u64,
+    /// The part of it that compaction could free.
+    history_bytes: u64,
+}
+
+impl Fill {
+    /// Age does not count any more.
+    fn is_tight(self) -> bool {
+        self.quota_bytes != 0 && self.logical_bytes > self.quota_bytes / 2
+    }
+
+    /// What has to be freed now, whatever history is kept for.
+    fn pressing_bytes(self) -> Option<u64> {
+        let is_pressing = self.quota_bytes != 0
+            && self.logical_bytes > self.quota_bytes / 4 * 3
+            && self.history_bytes > self.quota_bytes / HISTORY_PART_MIN;
+        is_pressing.then(|| self.logical_bytes - self.quota_bytes / 2)
+    }
 }
 
 impl Compaction {
@@ -46,6 +83,7 @@ impl Compaction {
         Compaction {
             node,
             period: options.compaction_period,
+            rounded: None,
             ages: Ages::default(),
             held_since: None,
         }
@@ -54,16 +92,50 @@ impl Compaction {
     fn kept(&self) -> Kept {
         self.node.local_view().read(|state| {
             let settings = state.settings();
-            let quota = settings.quota_bytes;
             Kept {
                 newest: state.revision(),
                 compacted: state.compacted_revision(),
                 retention_revisions: i64::try_from(settings.retention_revisions)
                     .unwrap_or(i64::MAX),
                 retention: Duration::from_millis(settings.retention_ms),
-                is_tight: quota != 0 && state.logical_bytes() > quota / 2,
+                fill: Fill {
+                    quota_bytes: settings.quota_bytes,
+                    logical_bytes: state.logical_bytes(),
+                    history_bytes: state.reclaimable().bytes(),
+                },
             }
         })
+    }
+
+    /// Gives up so much of history that the fill level is no longer pressing.
+    async fn relieve(&self, tenure: &Tenure, fill: Fill, bytes: u64) -> Result<(), DutyError> {
+        let (reclaimable, store) = self.node.local_view().pin(State::reclaimable);
+        let search = tasks::spawn_blocking(move || reclaimable.revision_that_frees(&store, bytes));
+        let revision = search.await.map_err(|_panicked| DutyError::Outcome)??;
+        let Fill { quota_bytes, logical_bytes, history_bytes } = fill;
+        tracing::warn!(
+            revision,
+            quota_bytes,
+            logical_bytes,
+            history_bytes,
+            "quota is tight: history is given up before its retention is over"
+        );
+        self.compact(tenure, revision).await
+    }
+
+    async fn compact(&self, tenure: &Tenure, revision: i64) -> Result<(), DutyError> {
+        let compact = etcd::CompactionRequest { revision, physical: false };
+        let command = quorate::Command { fence: None, kind: Some(Kind::Compact(compact)) };
+        let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        match self.node.propose_fenced(tenure, command, deadline).await?.outcome {
+            Ok(_) => {
+                tracing::info!(revision, "history compacted");
+                Ok(())
+            }
+            // A client was faster.
+            Err(Rejection::Compacted { .. }) => Ok(()),
+            Err(rejection) => Err(rejection.into()),
+        }
     }
 
     /// The lowest revision that watchers of any node still read. A node that does not answer
@@ -90,12 +162,19 @@ impl Duty for Compaction {
     const NAME: &'static str = "duty-compaction";
 
     fn period(&self) -> Duration {
-        self.period
+        self.period.min(LOOK_PERIOD)
     }
 
     async fn round(&mut self, tenure: &Tenure) -> Result<(), DutyError> {
         let now = Instant::now();
         let kept = self.kept();
+        if let Some(bytes) = kept.fill.pressing_bytes() {
+            return self.relieve(tenure, kept.fill, bytes).await;
+        }
+        if self.rounded.is_some_and(|rounded| rounded + self.period > now) {
+            return Ok(());
+        }
+        self.rounded = Some(now);
         self.ages.note(now, kept.newest, kept.retention);
         let wanted = target(kept, self.ages.newest_older_than(now, kept.retention));
         if wanted <= kept.compacted {
@@ -106,25 +185,14 @@ impl Duty for Compaction {
         if revision <= kept.compacted {
             return Ok(());
         }
-        let compact = etcd::CompactionRequest { revision, physical: false };
-        let command = quorate::Command { fence: None, kind: Some(Kind::Compact(compact)) };
-        let deadline = Instant::now() + PROPOSE_TIMEOUT;
-        match self.node.propose_fenced(tenure, command, deadline).await?.outcome {
-            Ok(_) => {
-                tracing::info!(revision, "history compacted");
-                Ok(())
-            }
-            // A client was faster.
-            Err(Rejection::Compacted { .. }) => Ok(()),
-            Err(rejection) => Err(rejection.into()),
-        }
+        self.compact(tenure, revision).await
     }
 }
 
 /// The revision below which nothing need be kept.
 fn target(kept: Kept, by_age: Option<i64>) -> i64 {
     let by_count = kept.newest.saturating_sub(kept.retention_revisions);
-    let by_count_alone = kept.is_tight || kept.newest - kept.compacted > KEPT_REVISIONS_MAX;
+    let by_count_alone = kept.fill.is_tight() || kept.newest - kept.compacted > KEPT_REVISIONS_MAX;
     if by_count_alone { by_count } else { by_count.min(by_age.unwrap_or(0)) }
 }
 
@@ -179,8 +247,13 @@ mod tests {
             compacted: 0,
             retention_revisions: 100,
             retention: Duration::from_secs(600),
-            is_tight: false,
+            fill: filled(0, 0),
         }
+    }
+
+    /// Percent of a quota of 6,400 bytes.
+    fn filled(logical: u64, history: u64) -> Fill {
+        Fill { quota_bytes: 6_400, logical_bytes: logical * 64, history_bytes: history * 64 }
     }
 
     #[test]
@@ -193,9 +266,23 @@ mod tests {
 
     #[test]
     fn age_does_not_count_where_space_runs_out() {
-        let tight = Kept { is_tight: true, ..kept(1_000) };
+        let tight = Kept { fill: filled(51, 0), ..kept(1_000) };
         assert_eq!(target(tight, None), 900);
         assert_eq!(target(kept(10_000_200), Some(5)), 10_000_100);
+    }
+
+    #[test]
+    fn history_goes_before_the_quota_is_full() {
+        assert_eq!(filled(75, 70).pressing_bytes(), None);
+        assert_eq!(
+            filled(76, 70).pressing_bytes(),
+            Some(26 * 64),
+            "half of the quota is free then"
+        );
+        assert_eq!(filled(99, 2).pressing_bytes(), Some(49 * 64), "as much as there is");
+        assert_eq!(filled(99, 1).pressing_bytes(), None, "live keys take it: nothing would help");
+        let unbounded = Fill { quota_bytes: 0, ..filled(99, 90) };
+        assert_eq!((unbounded.pressing_bytes(), unbounded.is_tight()), (None, false));
     }
 
     #[test]

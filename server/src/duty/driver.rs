@@ -30,6 +30,8 @@ pub(super) enum DutyError {
     Rejected(#[from] statemachine::Rejection),
     #[error(transparent)]
     Ask(#[from] raft::AskError),
+    #[error(transparent)]
+    Fault(#[from] statemachine::Fault),
     #[error("outcome of another command")]
     Outcome,
 }

@@ -117,3 +117,30 @@ fn a_tombstone_at_the_compacted_revision_stays_until_the_next_compaction() {
     machine.check();
     assert_eq!(machine.state.revision(), 6);
 }
+
+#[test]
+fn the_lowest_revision_is_found_that_frees_as_much_as_is_wanted() {
+    let mut machine = Machine::new();
+    machine.script("put a 1\nput b 1\nput a 2\nput a 3\ndel b\nput c 1\nput a 4\ncompact 3");
+    let before = machine.state.logical_bytes();
+    let reclaimable = machine.state.reclaimable();
+    let all = reclaimable.bytes();
+    for bytes in 0..=all + 2 {
+        let revision = reclaimable.revision_that_frees(&machine.store, bytes).unwrap();
+        let frees = |revision: i64| -> u64 {
+            if revision <= machine.state.compacted_revision() {
+                return 0;
+            }
+            let mut after = Machine::new();
+            after.store = machine.store.clone();
+            after.state = State::load(&after.store).unwrap();
+            (after.index, after.epoch, after.next_seq) =
+                (machine.index, machine.epoch, machine.next_seq);
+            after.script(&format!("compact {revision}"));
+            before - after.state.logical_bytes()
+        };
+        assert!(frees(revision) >= bytes.min(all), "{bytes}: {revision}");
+        let lower = revision - 1;
+        assert!(lower <= 3 || frees(lower) < bytes, "{bytes}: {revision} is not the lowest");
+    }
+}
