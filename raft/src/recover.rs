@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
-use statemachine::{Fault, Outcome, RequestId, Table};
+use statemachine::{Fault, Outcome, RequestId, Table, transplant};
 
 use crate::apply::OutcomeSink;
 use crate::dir_lock::DirLock;
@@ -195,6 +195,8 @@ pub struct RestorePlan {
     /// The entry that the backup's state had applied.
     pub index: u64,
     pub term: u64,
+    /// How much further revisions go on; everything below is compacted then. 0: not at all.
+    pub revision_bump: i64,
 }
 
 /// Puts one row into the new state.
@@ -230,6 +232,7 @@ pub fn restore(
     rows(&mut |table, key, value| {
         builder.put(table, key, value).map_err(|error| Fault::Storage(error.to_string()))
     })?;
+    builder.change(|tables| transplant::into_new_cluster(tables, plan.revision_bump))?;
     builder.finish(&applied, &StoredMembership::new(Some(applied), membership))?;
     write_log(plan, applied)?;
     let identity = StoredIdentity {

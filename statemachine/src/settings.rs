@@ -21,6 +21,9 @@ pub struct Settings {
     pub coordinator: bool,
     /// Raw writes to those prefixes are let through all the same.
     pub raw_writes: bool,
+    /// No garbage is collected until an operator resumes it. Set by a restore: files that were
+    /// written after the backup are named by no record of it.
+    pub garbage_held: bool,
 }
 
 impl Default for Settings {
@@ -33,6 +36,7 @@ impl Default for Settings {
             txn_ops_max: limits::TXN_OPS_DEFAULT,
             coordinator: false,
             raw_writes: false,
+            garbage_held: false,
         }
     }
 }
@@ -52,6 +56,7 @@ impl Settings {
             txn_ops_max: row.txn_ops_max,
             coordinator: row.coordinator,
             raw_writes: row.raw_writes,
+            garbage_held: row.garbage_held,
         })
     }
 
@@ -64,6 +69,7 @@ impl Settings {
             txn_ops_max: self.txn_ops_max,
             coordinator: self.coordinator,
             raw_writes: self.raw_writes,
+            garbage_held: self.garbage_held,
         }
     }
 

@@ -126,6 +126,7 @@ pub const FEATURES: &[Feature] = &[
     // 2026-11-29
     Feature { name: "bounds on the cost of a command", since: HARDENING },
     Feature { name: "cluster time that can be set back", since: HARDENING },
+    Feature { name: "garbage collection that waits after a restore", since: HARDENING },
 ];
 
 #[cfg(test)]

@@ -69,6 +69,19 @@ impl StateBuilder {
         Ok(&self.tables)
     }
 
+    /// Changes what was put so far, by what it says.
+    ///
+    /// # Errors
+    /// The disk fails, or what `change` returned.
+    pub fn change(
+        &mut self,
+        change: impl FnOnce(&Tables) -> Result<Changes, Fault>,
+    ) -> Result<(), BuildError> {
+        let changes = change(self.tables()?)?;
+        self.tables.write_changes(&changes)?;
+        Ok(())
+    }
+
     /// Everything durable, then the current generation of `data_dir`.
     ///
     /// # Errors

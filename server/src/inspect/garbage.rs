@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proto::admin::Sheet;
-use statemachine::Views;
+use statemachine::State;
 use statemachine::view::{CollectionId, SegmentId};
 
 use super::{Filter, LAST_TIME_MS, collection_name, sheet, time, unix_ms};
@@ -17,7 +17,8 @@ struct Heap {
 }
 
 /// Dropped things by collection.
-pub(super) fn list(views: &Views, filter: &Filter) -> Sheet {
+pub(super) fn list(state: &State, filter: &Filter) -> Sheet {
+    let views = state.views();
     let mut heaps: BTreeMap<CollectionId, Heap> = BTreeMap::new();
     for (id, segment) in views.segments().dropped_after(SegmentId(i64::MIN)) {
         let heap = heaps.entry(segment.collection).or_default();
@@ -50,12 +51,18 @@ pub(super) fn list(views: &Views, filter: &Filter) -> Sheet {
         .collect();
     let columns =
         ["collection", "name", "dropped segments", "bytes", "oldest drop", "dropped indexes"];
-    sheet(&columns, rows, notes(views))
+    sheet(&columns, rows, notes(state))
 }
 
 /// That nothing is collected, where that is so.
-pub(super) fn notes(views: &Views) -> Vec<String> {
-    let pause = views.garbage();
+pub(super) fn notes(state: &State) -> Vec<String> {
+    if state.settings().garbage_held {
+        let note = "garbage collection waits since a restore: files that were written after the \
+                    backup are named by no record; `quorate gc dry-run` shows what would go, `quorate \
+                    gc resume` goes on";
+        return vec![note.to_owned()];
+    }
+    let pause = state.views().garbage();
     if !pause.holds_at(unix_ms()) {
         return Vec::new();
     }

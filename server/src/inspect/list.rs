@@ -24,7 +24,7 @@ pub(super) fn of(view: &View, subject: Subject, filter: &Filter) -> Result<Sheet
         Subject::Compaction => Ok(view.read(|state| compactions(state.views(), filter))),
         Subject::Index => Ok(view.read(|state| indexes(state.views(), filter))),
         Subject::Import => imports(view, filter),
-        Subject::Garbage => Ok(view.read(|state| garbage::list(state.views(), filter))),
+        Subject::Garbage => Ok(view.read(|state| garbage::list(state, filter))),
         Subject::Unspecified => {
             Err(InspectError::Invalid("say of what the list shall be".to_owned()))
         }

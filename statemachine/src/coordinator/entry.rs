@@ -8,6 +8,7 @@ use crate::coordinator::{Refusal, channel, compaction, garbage, index, keys, seg
 use crate::ids::EntryMeta;
 use crate::keyspace::meta::version_cost_bytes;
 use crate::response::{Outcome, Rejection, Response};
+use crate::settings::Settings;
 use crate::state::chunk::Chunk;
 use crate::state::draft::{Stop, outcome_of};
 use crate::store::Fault;
@@ -36,7 +37,13 @@ impl Chunk<'_> {
         if !self.settings().coordinator {
             return Ok(Err(Refusal::RoleOff.into()));
         }
-        outcome_of(self.carry_out(area))
+        let resumes = is_resume(&area);
+        let outcome = outcome_of(self.carry_out(area))?;
+        if resumes && outcome.is_ok() && self.settings().garbage_held {
+            let settings = Settings { garbage_held: false, ..self.settings().clone() };
+            self.store_settings(settings);
+        }
+        Ok(outcome)
     }
 
     fn carry_out(&mut self, area: Area) -> Result<Response, Stop> {
@@ -64,7 +71,7 @@ impl Chunk<'_> {
             let writes = records.into_writes();
             self.absorb(writes);
         }
-        let settings = crate::settings::Settings {
+        let settings = Settings {
             coordinator: role.on,
             raw_writes: role.raw_writes,
             ..self.settings().clone()
@@ -73,6 +80,14 @@ impl Chunk<'_> {
         let outcome =
             quorate::CoordinatorOutcome { revision: self.counters.revision, ..Default::default() };
         Ok(Response::Coordinator(outcome))
+    }
+}
+
+fn is_resume(area: &Area) -> bool {
+    use quorate::garbage_command::Kind;
+    match area {
+        Area::Garbage(command) => matches!(command.kind, Some(Kind::Resume(_))),
+        Area::Segment(_) | Area::Channel(_) | Area::Index(_) | Area::Compaction(_) => false,
     }
 }
 

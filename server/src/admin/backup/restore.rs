@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) members: Vec<(String, String)>,
     /// Makes the cluster id another one.
     pub(crate) token: String,
+    /// How much further revisions go on than the backup.
+    pub(crate) revision_bump: i64,
 }
 
 pub(crate) struct Done {
@@ -62,10 +64,11 @@ pub(crate) fn restore(plan: &Plan, progress: &dyn Fn(Step)) -> anyhow::Result<Do
             members,
             index: image.header.index,
             term: image.header.term,
+            revision_bump: plan.revision_bump,
         },
         &mut |put| image.rows(put, &|rows| progress(Step::Written(rows))),
     )?;
-    let revision = image.header.revision;
+    let revision = image.header.revision + plan.revision_bump;
     Ok(Done { node_id, cluster_id, revision, rows: image.trailer.rows.iter().sum() })
 }
 
@@ -126,6 +129,7 @@ mod tests {
             name: "n1".to_owned(),
             members: vec![("n1".to_owned(), peer.to_owned()), ("n2".to_owned(), "b:1".to_owned())],
             token: token.to_owned(),
+            revision_bump: 0,
         };
         Ids::new(&BackupHeader::default(), &BackupTrailer::default(), &plan)
     }

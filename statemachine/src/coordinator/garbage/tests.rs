@@ -58,3 +58,17 @@ fn a_pause_never_shortens_an_earlier_one_and_ends_when_it_is_told() {
     "#]]
     .assert_eq(&told);
 }
+
+#[test]
+fn what_a_restore_holds_back_is_resumed_by_an_operator() {
+    let mut machine = on();
+    let changes = crate::transplant::into_new_cluster(&machine.store, 0).unwrap();
+    machine.store.apply(&changes);
+    machine.state = crate::State::load(&machine.store).unwrap();
+    machine.register(1);
+    assert!(machine.state.settings().garbage_held);
+    garbage(&mut machine, pause(1));
+    assert!(machine.state.settings().garbage_held, "a pause that ends does not end this");
+    garbage(&mut machine, Kind::Resume(quorate::ResumeGarbage {}));
+    assert!(!machine.state.settings().garbage_held);
+}

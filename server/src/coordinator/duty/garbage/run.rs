@@ -218,7 +218,7 @@ pub(super) fn is_paused(lead: &Lead) -> bool {
 }
 
 fn is_paused_at(state: &State, now_ms: u64) -> bool {
-    state.views().garbage().holds_at(now_ms)
+    state.settings().garbage_held || state.views().garbage().holds_at(now_ms)
 }
 
 pub(super) fn now_ms() -> u64 {
