@@ -174,6 +174,8 @@ impl Change {
 pub struct WatchBatch {
     pub at_us: u64,
     pub header_revision: i64,
+    /// The highest revision up to which a compaction had been asked for when it came.
+    pub compaction_asked: i64,
     pub changes: Vec<Change>,
 }
 
@@ -415,7 +417,12 @@ mod tests {
             start_revision: 10,
             with_previous: false,
             batches: shown
-                .map(|header_revision| WatchBatch { at_us: 0, header_revision, changes: vec![] })
+                .map(|header_revision| WatchBatch {
+                    at_us: 0,
+                    header_revision,
+                    compaction_asked: 0,
+                    changes: vec![],
+                })
                 .into_iter()
                 .collect(),
         };

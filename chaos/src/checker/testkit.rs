@@ -33,7 +33,7 @@ pub(crate) fn read(key: &str) -> Asked {
 
 fn batch(at_us: u64, changes: Vec<Change>) -> WatchBatch {
     let header_revision = changes.last().map_or(0, |change| change.revision);
-    WatchBatch { at_us, header_revision, changes }
+    WatchBatch { at_us, header_revision, compaction_asked: 0, changes }
 }
 
 /// ```text
@@ -83,7 +83,7 @@ pub(crate) fn right() -> (History, Vec<Seen>, i64) {
         batch(25, vec![change(2, "reg/a", Some(&a1), None)]),
         batch(66, vec![change(3, "reg/a", Some(&a2), Some(&a1))]),
         batch(85, vec![change(4, "m/x", Some(&x), None), change(4, "m/y", Some(&y), None)]),
-        WatchBatch { at_us: 86, header_revision: 4, changes: vec![] },
+        WatchBatch { at_us: 86, header_revision: 4, compaction_asked: 0, changes: vec![] },
         batch(111, vec![change(5, "reg/a", None, Some(&a2))]),
         batch(151, vec![change(6, "l/k", Some(&leased), None)]),
         batch(2_000_200, vec![change(7, "l/k", None, Some(&leased))]),

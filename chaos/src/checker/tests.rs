@@ -151,7 +151,8 @@ fn a_revision_split_over_two_answers_is_found() {
     must_find("revision 4 came in an answer after revision 4", |history| {
         let watch = second_watch(history);
         let second = watch[2].changes.split_off(1);
-        let rest = WatchBatch { at_us: 85, header_revision: 4, changes: second };
+        let rest =
+            WatchBatch { at_us: 85, header_revision: 4, compaction_asked: 0, changes: second };
         watch.insert(3, rest);
     });
 }
@@ -187,6 +188,19 @@ fn a_wrong_previous_value_is_found() {
     must_find("before reg/a at 5 was", |history| {
         second_watch(history)[4].changes[0].previous = None;
     });
+}
+
+#[test]
+fn the_pair_before_the_compacted_revision_may_be_missing() {
+    let without = |asked: i64| {
+        violations_after(|history| {
+            let batch = &mut second_watch(history)[4];
+            batch.changes[0].previous = None;
+            batch.compaction_asked = asked;
+        })
+    };
+    assert_eq!(without(5), Vec::<String>::new());
+    assert!(!without(4).is_empty(), "the moment before 5 is not gone");
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl Stream {
         run.batches.push(WatchBatch {
             at_us: recorder.now_us(),
             header_revision: answer.header.map_or(0, |header| header.revision),
+            compaction_asked: recorder.compacted(),
             changes: answer.events.iter().map(Change::parse).collect(),
         });
         true
