@@ -3,7 +3,7 @@
 //! The hub follows what this node applies. Watchers that are in sync with it are indexed by what
 //! they cover and get each batch of events as it passes, encoded once for all that want the same.
 //! One that starts in the past, or whose stream is full, leaves the index and catches up from
-//! history, which is read for all such watchers together; so nothing is dropped and nobody waits
+//! history, which is read for all such watchers together; so nothing is dropped and no watcher waits
 //! for another.
 //!
 //! Invariant: a watcher gets every event of its range from its start revision on, once, in order.

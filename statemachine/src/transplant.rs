@@ -12,7 +12,7 @@ use crate::table;
 /// - Everything goes that names the old cluster's nodes: origins and alarms.
 /// - Revisions go on `revision_bump` further, and all up to there is compacted. The old cluster may
 ///   have given out revisions after the backup; clients that know some would otherwise see other
-///   changes under the same numbers. So they are told that they have to read anew. 0 leaves the
+///   changes under the same numbers. So they get an error that makes them read again. 0 leaves the
 ///   revisions as they are.
 /// - Garbage collection is held back: files that were written after the backup are named by no
 ///   record of it.
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(new.state.lease(5), old.state.lease(5));
         for seen in [old.state.revision(), old.state.revision() + 1, bumped - 1] {
             let wanted = Rejection::Compacted { requested: seen, compacted: bumped };
-            assert_eq!(read(&new, seen), Err(wanted), "whoever knows it reads anew");
+            assert_eq!(read(&new, seen), Err(wanted), "its client has to read again");
         }
         new.script("put c 1");
         new.check();

@@ -29,7 +29,7 @@ pub(super) fn spawn(hub: &Arc<WatchHub>) {
     });
 }
 
-/// Reads one part for a group; with nobody to read for, waits until there may be somebody. Returns
+/// Reads one part for a group; with an empty group, waits until there may be a watcher. Returns
 /// where to go on.
 async fn step(hub: &Arc<WatchHub>, group: Vec<Arc<Watcher>>, cursor: i64) -> i64 {
     if group.is_empty() {

@@ -87,7 +87,7 @@ impl PreviousPairs {
         pairs
     }
 
-    /// `None` where nobody has looked.
+    /// `None` where it was not looked up.
     pub(super) fn get(&self, event: &Event) -> Option<Option<etcd::KeyValue>> {
         match event.replaced {
             None => Some(None),

@@ -240,8 +240,8 @@ impl Registry {
     }
 
     /// Lets watchers that lack nothing any more join, and chooses those that history is read for
-    /// next: by their next revision from `cursor` on, or from the lowest where nobody is beyond.
-    /// Watchers whose stream has no room wait. Empty where there is nobody to read for.
+    /// next: by their next revision from `cursor` on, or from the lowest where there is none beyond.
+    /// Watchers whose stream has no room wait. Empty where there is none to read for.
     pub(super) fn next_group(&mut self, cursor: i64, watchers_max: usize) -> Vec<Arc<Watcher>> {
         let next = |watcher: &Arc<Watcher>| watcher.next_revision.load(Ordering::Relaxed);
         let revision = self.revision;

@@ -82,7 +82,7 @@ impl StreamQueue {
         }
     }
 
-    /// A notification that nobody asked for; left out where the client does not read.
+    /// A notification without a request; left out where the client does not read.
     pub(crate) fn push_progress(&self, watch_id: i64, revision: i64) {
         if !self.is_unread() {
             self.push_control(Outgoing::Progress { watch_id, revision });

@@ -180,7 +180,7 @@ impl Pair {
                 return Ok(());
             }
         };
-        // A past revision is read in two ways, which must not be told apart.
+        // A past revision is read in two ways, which must give equal answers.
         if let Some(at) = plan.past_revision() {
             let newest = self.machine.state.copy_index();
             let image = PastImage::build(newest, at, store).unwrap().expect("few changes");

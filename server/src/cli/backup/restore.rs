@@ -29,8 +29,8 @@ pub(super) struct RestoreArgs {
     #[arg(long, value_name = "TEXT", default_value = "")]
     cluster_token: String,
     /// How many revisions to leave out, so that the new cluster never gives out one that clients of
-    /// the old one have seen; everything up to there is compacted, and watchers and caches read
-    /// anew. More than the old cluster can have written since the backup. 0 goes on where the
+    /// the old one have seen; everything up to there is compacted, and watchers and caches have
+    /// to read again. More than the old cluster can have written since the backup. 0 goes on where the
     /// backup was
     #[arg(
         long,

@@ -123,8 +123,8 @@ impl Stage {
         self.got.insert(id, (Vec::new(), End::Open));
     }
 
-    /// One step of the task that reads history; the rows that it read, `None` with nobody to read
-    /// for.
+    /// One step of the task that reads history; the rows that it read, `None` with no watcher
+    /// to read for.
     fn catch_up(&mut self, watchers_max: usize) -> Option<usize> {
         let group = self.registry.next_group(self.cursor, watchers_max);
         if group.is_empty() {

@@ -19,7 +19,7 @@ use crate::tasks;
 const IMAGES_MAX: usize = 4;
 /// Memory of all images but the one used last.
 const BYTES_MAX: usize = 64 << 20;
-/// An image that nobody used for so long goes.
+/// An image that was not used for so long is dropped.
 const IDLE_MAX: Duration = Duration::from_secs(15);
 /// How often age and memory are looked at while there are images.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn images_are_few_and_go_when_nobody_uses_them() {
+    async fn images_are_few_and_are_dropped_after_their_last_use() {
         let mut machine = Machine::new();
         for nth in 0..30 {
             machine.script(&format!("put k{nth} v"));
@@ -266,9 +266,8 @@ mod tests {
             opened.await.expect("it is opened");
             Ok::<_, Fault>(Some(image(&machine, 2)))
         });
-        let fast = images.get_or_make(2, || async {
-            Err(Fault::Invariant("nobody makes it a second time".to_owned()))
-        });
+        let fast =
+            images.get_or_make(2, || async { Err(Fault::Invariant("it is made once".to_owned())) });
         let both = async { tokio::join!(slow, fast) };
         let (both, ()) = tokio::join!(both, async move {
             tokio::task::yield_now().await;
