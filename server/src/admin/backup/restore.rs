@@ -98,6 +98,8 @@ impl Ids {
                 seed.update(text.as_bytes());
             }
         }
+        // Members with other revisions would be another state under the same names.
+        seed.update(&plan.revision_bump.to_be_bytes());
         seed.update(plan.token.as_bytes());
         Ids { seed: seed.finalize() }
     }
@@ -123,13 +125,17 @@ mod tests {
     use super::*;
 
     fn ids(token: &str, peer: &str) -> Ids {
+        ids_with_bump(token, peer, 0)
+    }
+
+    fn ids_with_bump(token: &str, peer: &str, revision_bump: i64) -> Ids {
         let plan = Plan {
             file: PathBuf::new(),
             data_dir: PathBuf::new(),
             name: "n1".to_owned(),
             members: vec![("n1".to_owned(), peer.to_owned()), ("n2".to_owned(), "b:1".to_owned())],
             token: token.to_owned(),
-            revision_bump: 0,
+            revision_bump,
         };
         Ids::new(&BackupHeader::default(), &BackupTrailer::default(), &plan)
     }
@@ -141,5 +147,6 @@ mod tests {
         assert_ne!(one.node("n1"), one.node("n2"));
         assert_ne!(one.cluster(), ids("again", "a:1").cluster());
         assert_ne!(one.cluster(), ids("", "c:1").cluster());
+        assert_ne!(one.cluster(), ids_with_bump("", "a:1", 1).cluster());
     }
 }
