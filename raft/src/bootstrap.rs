@@ -68,6 +68,7 @@ pub(crate) async fn hello(node: &Inner) -> quorate::HelloReply {
         level: versions::KNOWN_LEVEL,
         version: node.version.clone(),
         initial_cluster: initial_text(&node.initial_cluster),
+        applied_index: node.storage.state.position().applied.map_or(0, |applied| applied.index),
     }
 }
 

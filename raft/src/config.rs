@@ -108,6 +108,9 @@ pub struct Timers {
     pub snapshot_stall: Duration,
     /// A leader whose own disk did not answer for this long hands over.
     pub disk_stall: Duration,
+    /// A leader that has been applying one chunk for this long hands over to a voter that has
+    /// applied more, where there is one.
+    pub apply_stall: Duration,
     /// How long a command is offered to one leader after the other where a client sets no deadline.
     pub propose: Duration,
 }
@@ -122,6 +125,7 @@ impl Default for Timers {
             ack_watchdog: Duration::from_secs(2),
             snapshot_stall: Duration::from_secs(10),
             disk_stall: Duration::from_secs(1),
+            apply_stall: Duration::from_secs(1),
             propose: Duration::from_secs(7),
         }
     }
@@ -148,8 +152,11 @@ pub struct Limits {
     pub batch_commands_max: usize,
     /// Bytes in one log entry, unless a single command is larger.
     pub batch_bytes_max: usize,
-    /// Entries that the leader has proposed and not yet applied.
+    /// Entries that the leader has proposed and that no majority has yet.
     pub batches_in_flight_max: usize,
+    /// Bytes of entries that the leader has proposed and not yet applied itself; beyond it
+    /// clients wait.
+    pub unapplied_bytes_max: usize,
     /// Runs that an origin has sent to the leader without an answer.
     pub runs_in_flight_max: usize,
     /// Commands of this node's clients whose outcome is open, in bytes; more are `Overloaded`.
@@ -171,6 +178,7 @@ impl Default for Limits {
             batch_commands_max: 256,
             batch_bytes_max: 64 << 10,
             batches_in_flight_max: 4,
+            unapplied_bytes_max: 64 << 20,
             runs_in_flight_max: 4,
             pending_bytes_max: 64 << 20,
             pending_commands_max: 50_000,

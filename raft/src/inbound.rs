@@ -17,7 +17,7 @@ pub(crate) struct InboundRun {
     pub(crate) answer: Answer,
 }
 
-/// Tells the origin of a run what became of it. Dropped before the run was applied, it says that
+/// Tells the origin of a run what became of it. Dropped before the run is committed, it says that
 /// the run has to be proposed again: silence would let its clients wait for their deadline.
 pub(crate) struct Answer {
     id: u64,
@@ -35,8 +35,8 @@ impl Answer {
         self.send(ForwardVerdict::Appended);
     }
 
-    /// The run is in the leader's state; its outcomes reach the origin through its own apply.
-    pub(crate) fn applied(mut self) {
+    /// A majority has the run; its outcomes reach the origin through its own apply.
+    pub(crate) fn committed(mut self) {
         self.settled = true;
     }
 

@@ -16,6 +16,7 @@ mod error;
 pub mod failure;
 mod gathered;
 mod generation;
+mod hand_over;
 mod identity;
 mod inbound;
 mod leadership;

@@ -39,7 +39,7 @@ use crate::tenure::Tenure;
 use crate::threads::RaftThreads;
 use crate::types::{Endpoints, NodeMeta};
 use crate::view::View;
-use crate::{membership, start};
+use crate::{hand_over, membership, start};
 
 /// Answers questions of other nodes on behalf of the layer above.
 pub trait PeerHandler: Send + Sync + 'static {
@@ -439,7 +439,7 @@ impl Node {
         let inner = &self.inner;
         if inner.leadership.borrow().mine.is_some() {
             let deadline = Instant::now() + Duration::from_secs(1);
-            if let Err(error) = membership::transfer(inner, None, deadline).await {
+            if let Err(error) = hand_over::transfer(inner, None, deadline).await {
                 tracing::warn!(error = %error, "leadership not handed over before the stop");
             }
         }

@@ -13,7 +13,7 @@ use crate::convert::member_to_proto;
 use crate::error::LeaderHint;
 use crate::node::Inner;
 use crate::status::{LogIdView, Member, NodeState, PeerProgress, Role, Status};
-use crate::{bootstrap, membership, tasks};
+use crate::{bootstrap, hand_over, membership, tasks};
 
 /// Indexes and lags in the status are this old at most.
 const STATUS_PERIOD: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ const DISK_PERIOD: Duration = Duration::from_millis(100);
 const RETENTION_PERIOD: Duration = Duration::from_secs(1);
 /// A command that a leader has held for so long is offered again, under the same id.
 const RESEND_AFTER: Duration = Duration::from_secs(2);
-/// After a hand-over because of a slow disk, before the next one.
+/// After a hand-over because of a slow disk or apply, before the next one.
 const STEP_DOWN_PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) fn start(node: &Arc<Inner>) {
@@ -30,7 +30,7 @@ pub(crate) fn start(node: &Arc<Inner>) {
     spawn(node, "recovery", recover);
     spawn(node, "fatal", watch_fatal);
     spawn(node, "sweep", sweep);
-    spawn(node, "disk", watch_disk);
+    spawn(node, "stalls", watch_stalls);
     spawn(node, "joint", complete_joint_changes);
     spawn(node, "retention", retain);
 }
@@ -223,19 +223,28 @@ async fn sweep(node: Arc<Inner>) {
     }
 }
 
-/// A leader whose disk hangs still sends heartbeats: nobody else would notice.
-async fn watch_disk(node: Arc<Inner>) {
-    let mut tick = tokio::time::interval(DISK_PERIOD);
+/// A leader whose disk or apply hangs still sends heartbeats: no other node would notice.
+async fn watch_stalls(node: Arc<Inner>) {
+    let mut tick = tokio::time::interval(STALL_PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let stall = node.storage.log.stall();
-        if node.leadership.borrow().mine.is_none() || stall < node.timers.disk_stall {
+        if node.leadership.borrow().mine.is_none() {
             continue;
         }
-        tracing::warn!(stall_ms = stall.as_millis(), "own disk hangs, handing the lead over");
-        let deadline = Instant::now() + node.timers.election_max;
-        if let Err(error) = membership::transfer(&node, None, deadline).await {
+        let disk_stall = node.storage.log.stall();
+        let apply_stall = node.storage.metrics.apply_stall();
+        let deadline = Instant::now() + HAND_OVER_MAX;
+        let handed_over = if disk_stall >= node.timers.disk_stall {
+            tracing::warn!(stall_ms = disk_stall.as_millis(), "own disk hangs, handing over");
+            hand_over::transfer(&node, None, deadline).await
+        } else if apply_stall >= node.timers.apply_stall {
+            tracing::warn!(stall_ms = apply_stall.as_millis(), "own apply hangs, handing over");
+            hand_over::transfer_to_more_applied(&node, deadline).await
+        } else {
+            continue;
+        };
+        if let Err(error) = handed_over {
             tracing::warn!(error = %error, "leadership not handed over");
         }
         tokio::time::sleep(STEP_DOWN_PAUSE).await;
@@ -263,15 +272,21 @@ async fn retain(node: Arc<Inner>) {
     }
 }
 
+/// Completes every change of voters that stopped half way: an earlier leader's at once, one of
+/// this leadership where the engine does not go on with it by itself.
 async fn complete_joint_changes(node: Arc<Inner>) {
     let mut tenure = node.tenure.clone();
     loop {
+        let is_new = tokio::select! {
+            changed = tenure.changed() => match changed {
+                Ok(()) => true,
+                Err(_) => return,
+            },
+            _ = tick.tick() => false,
+        };
         let leads = tenure.borrow_and_update().is_some();
         if leads && let Err(error) = membership::complete_joint(&node).await {
             tracing::warn!(error = %error, "membership is still between two sets of voters");
-        }
-        if tenure.changed().await.is_err() {
-            return;
         }
     }
 }

@@ -3,13 +3,12 @@
 //! One task per node. A batch goes at once where nothing is under way, so a lone client never
 //! lingers; while something is, the next one gathers until it is full, so batches grow with load.
 
+mod window;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
-use openraft::impls::OneshotResponder;
 use proto::quorate::{ForwardReply, ForwardRequest, ForwardVerdict};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -23,7 +22,10 @@ use crate::inbound::{Answer, Inbound};
 use crate::leadership::Leadership;
 use crate::peers::Peers;
 use crate::propose::{Proposer, RunBounds, Waiting, encode_batch};
+use crate::storage_metrics::StorageMetrics;
 use crate::types::{LeaderId, Payload};
+
+use window::{Progress, Window};
 
 /// A leader that refuses is between two states that change within milliseconds (a lease that is
 /// not granted yet, a transfer under way).
@@ -43,6 +45,7 @@ pub(crate) struct Pump {
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
+    pub(crate) metrics: Arc<StorageMetrics>,
     pub(crate) cancel: CancellationToken,
     /// Whose turn it was to begin the last batch.
     pub(crate) others_first: bool,
@@ -108,29 +111,29 @@ impl Pump {
     /// Proposes until this leadership ends.
     async fn lead(&mut self, leader_id: LeaderId) {
         self.inbound.open();
-        let mut in_flight = FuturesUnordered::new();
+        let mut window = Window::new(self.limits);
         let mut paused_until: Option<Instant> = None;
         let mut gathering = Gathering::default();
         loop {
-            while in_flight.len() < self.limits.batches_in_flight_max
+            while window.has_room()
                 && paused_until.is_none()
-                && gathering.is_due(in_flight.len(), self.waiting(), &self.limits)
+                && gathering.is_due(window.n_under_way(), self.waiting(), &self.limits)
             {
                 let Some((batch, sources)) = self.next_batch() else {
                     break;
                 };
-                let (responder, receiver) = OneshotResponder::new_pair();
+                for answer in &sources.answers {
+                    answer.appended();
+                }
+                let responder = window.enter(&batch, sources);
                 let write = self.engine.write(Payload(batch)).with_leader(leader_id);
                 if write.responder(responder).await.is_err() {
                     self.inbound.close();
                     return;
                 }
-                for answer in &sources.answers {
-                    answer.appended();
-                }
-                in_flight.push(async move { (sources, receiver.await) });
             }
-            let has_room = in_flight.len() < self.limits.batches_in_flight_max;
+            self.metrics.apply_waiting_bytes.set(window.unapplied_bytes() as u64);
+            let has_room = window.has_room();
             // All arms are cancel-safe: watch, notify, timer, and a stream of receivers.
             tokio::select! {
                 changed = self.leadership.changed() => {
@@ -139,24 +142,26 @@ impl Pump {
                         break;
                     }
                 }
-                Some((sources, result)) = in_flight.next(), if !in_flight.is_empty() => {
-                    match result {
-                        Ok(Ok(_)) => sources.answers.into_iter().for_each(Answer::applied),
-                        // Refused, or discarded with its fate unknown: the ids keep it from
-                        // taking effect twice.
-                        Ok(Err(_)) | Err(_) => {
-                            if let Some(first_seq) = sources.own_first_seq {
-                                self.proposer.rewind(first_seq);
-                            }
-                            paused_until = Some(Instant::now() + REFUSED_PAUSE);
-                        }
+                Some(progress) = window.next() => match progress {
+                    // Its outcomes reach each origin through that node's own apply.
+                    Progress::Committed(sources) => {
+                        sources.answers.into_iter().for_each(Answer::committed);
                     }
-                }
+                    // The ids keep it from taking effect twice.
+                    Progress::Refused(sources) => {
+                        if let Some(first_seq) = sources.own_first_seq {
+                            self.proposer.rewind(first_seq);
+                        }
+                        paused_until = Some(Instant::now() + REFUSED_PAUSE);
+                    }
+                    Progress::Applied => {}
+                },
                 () = self.proposer.wait_for_work(), if has_room && paused_until.is_none() => {}
                 () = sleep_until(paused_until), if paused_until.is_some() => paused_until = None,
                 () = sleep_until(gathering.until), if has_room && gathering.until.is_some() => {}
             }
         }
+        self.metrics.apply_waiting_bytes.set(0);
         // What is still in flight is told to its origins by dropping it.
         self.inbound.close();
     }

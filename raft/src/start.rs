@@ -131,6 +131,7 @@ pub(crate) async fn start(
         leadership: leadership.clone(),
         clock: options.clock,
         limits: inner.limits,
+        metrics: Arc::clone(&inner.storage.metrics),
         cancel: cancel.clone(),
         others_first: false,
     };

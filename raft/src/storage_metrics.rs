@@ -165,7 +165,10 @@ pub struct StorageMetrics {
     pub apply_chunk: Histogram,
     /// The part of it that holds readers off.
     pub apply_commit: Histogram,
+    /// The chunk that is applied now; a long one is a stalled apply.
     pub apply_now: Stopwatch,
+    /// Proposed by this leader and not yet applied by it.
+    pub apply_waiting_bytes: Gauge,
     pub apply_entries: Counter,
     pub apply_bytes: Counter,
     pub applied_index: Gauge,
@@ -187,6 +190,11 @@ impl StorageMetrics {
     /// How long the disk of the log has been at one write; zero while idle.
     pub fn log_stall(&self) -> Duration {
         self.log_sync_now.running()
+    }
+
+    /// How long apply has been at one chunk; zero while it is idle.
+    pub fn apply_stall(&self) -> Duration {
+        self.apply_now.running()
     }
 }
 

@@ -22,9 +22,9 @@ impl RaftTypeConfig for TypeConfig {
     type Payload = openraft::EntryPayload<Payload, u64, NodeMeta>;
     type Entry = openraft::Entry<Self::LeaderId, Self::Payload>;
     type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
-    /// The default one allocates a second channel for a commit notice that nobody reads.
+    /// Says when a batch is committed, too: apply of this node must not hold up the next ones.
     type Responder<T>
-        = impls::OneshotResponder<Self, T>
+        = impls::ProgressResponder<Self, T>
     where
         T: OptionalSend + 'static;
     type Batch<T>

@@ -1,24 +1,21 @@
-//! Starts, stops, cuts off and asks nodes.
+//! Starts, stops and asks nodes.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use proto::{etcd, quorate};
 use raft::{
-    Committed, Consistency, Dialer, Endpoints, Node, NodeOptions, NodeState, PeerHandler,
-    PeerStream, ProposeError, ReadError, StartError, TcpDialer,
+    Committed, Consistency, Endpoints, Node, NodeOptions, NodeState, PeerHandler, ProposeError,
+    ReadError, StartError,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::net::{Net, TestDialer};
 
 pub(crate) fn within(ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(ms)
@@ -35,102 +32,6 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "not within the time: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Who can reach whom. Addresses stand for nodes.
-#[derive(Clone, Default)]
-pub(crate) struct Net {
-    links: Arc<Mutex<BTreeMap<(String, String), Link>>>,
-}
-
-#[derive(Clone, Default)]
-struct Link {
-    cut: bool,
-    /// Breaks the connections that stand.
-    alive: CancellationToken,
-}
-
-impl Net {
-    /// Nobody reaches `address` and it reaches nobody.
-    pub(crate) fn isolate(&self, address: &str, others: &[String]) {
-        for other in others {
-            self.cut(address, other);
-            self.cut(other, address);
-        }
-    }
-
-    pub(crate) fn cut(&self, from: &str, to: &str) {
-        let mut links = self.links.lock().unwrap();
-        let link = links.entry((from.to_owned(), to.to_owned())).or_default();
-        link.cut = true;
-        link.alive.cancel();
-    }
-
-    pub(crate) fn heal(&self) {
-        // Links that stood keep what breaks their connections.
-        let mut links = self.links.lock().unwrap();
-        links.values_mut().filter(|link| link.cut).for_each(|link| *link = Link::default());
-    }
-
-    fn link(&self, from: &str, to: &str) -> Link {
-        let mut links = self.links.lock().unwrap();
-        links.entry((from.to_owned(), to.to_owned())).or_default().clone()
-    }
-}
-
-struct TestDialer {
-    net: Net,
-    from: String,
-}
-
-impl Dialer for TestDialer {
-    fn dial(&self, address: String) -> BoxFuture<'static, io::Result<Box<dyn PeerStream>>> {
-        let link = self.net.link(&self.from, &address);
-        Box::pin(async move {
-            if link.cut {
-                return Err(io::ErrorKind::HostUnreachable.into());
-            }
-            let stream = TcpDialer.dial(address).await?;
-            let broken = Box::pin(link.alive.cancelled_owned());
-            Ok(Box::new(Breakable { stream, broken }) as Box<dyn PeerStream>)
-        })
-    }
-}
-
-struct Breakable {
-    stream: Box<dyn PeerStream>,
-    broken: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl AsyncRead for Breakable {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.broken.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Breakable {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -155,6 +56,8 @@ pub(crate) struct Cluster {
     /// Name and peer address.
     pub(crate) initial: Vec<(String, String)>,
     pub(crate) nodes: BTreeMap<usize, Node>,
+    /// Changes the options of the node at a position before it starts.
+    pub(crate) tune: Arc<dyn Fn(usize, &mut NodeOptions) + Send + Sync>,
 }
 
 impl Cluster {
@@ -171,17 +74,22 @@ impl Cluster {
             listeners.push(listener);
         }
         let dir = tempfile::tempdir().unwrap();
-        Cluster { dir, net: Net::default(), initial, nodes: BTreeMap::new() }
+        let (net, nodes) = (Net::default(), BTreeMap::new());
+        Cluster { dir, net, initial, nodes, tune: Arc::new(|_, _| {}) }
+    }
+
+    /// All of `initial`, started and ready.
+    pub(crate) async fn start_all(mut self) -> Cluster {
+        for n in 0..self.initial.len() {
+            self.run(n).await.unwrap();
+        }
+        self.wait_ready().await;
+        self
     }
 
     /// `n_nodes` that run and are ready.
     pub(crate) async fn start(n_nodes: usize) -> Cluster {
-        let mut cluster = Cluster::plan(n_nodes).await;
-        for n in 0..n_nodes {
-            cluster.run(n).await.unwrap();
-        }
-        cluster.wait_ready().await;
-        cluster
+        Cluster::plan(n_nodes).await.start_all().await
     }
 
     pub(crate) async fn wait_ready(&self) {
@@ -226,6 +134,7 @@ impl Cluster {
         options.initial_cluster = initial;
         options.dialer = Arc::new(TestDialer { net: self.net.clone(), from: address });
         options.on_fatal = Arc::new(|message| panic!("node failed: {message}"));
+        (self.tune)(n, &mut options);
         let node = Node::start(options, Arc::new(Echo)).await?;
         self.nodes.insert(n, node.clone());
         Ok(node)

@@ -70,6 +70,16 @@ fn log(page: &mut Page, metrics: &Metrics) {
 
 fn state(page: &mut Page, metrics: &Metrics) {
     let storage = &metrics.storage;
+    page.gauge(
+        "quorate_apply_running_us",
+        "Age of the chunk of entries that is applied now; a large one is a stalled apply",
+        u64::try_from(storage.apply_stall().as_micros()).unwrap_or(u64::MAX),
+    );
+    page.gauge(
+        "quorate_apply_waiting_bytes",
+        "Entries that this leader has proposed and not yet applied itself",
+        storage.apply_waiting_bytes.get(),
+    );
     histogram(
         page,
         "quorate_apply_chunk_seconds",
