@@ -28,6 +28,8 @@ use crate::types::{NodeMeta, TypeConfig};
 const CAUGHT_UP_ENTRIES: u64 = 500;
 const PAUSE: Duration = Duration::from_millis(20);
 const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// A change that no majority takes for so long is given up; the leader completes what is left.
+const CHANGE_MAX: Duration = Duration::from_secs(60);
 
 type Refused = MembershipError;
 
@@ -169,10 +171,13 @@ async fn run(node: &Arc<Inner>, change: Change, deadline: Instant) -> Result<u64
 }
 
 /// The members as the leader's last membership entry has them.
-struct Members {
-    nodes: BTreeMap<u64, NodeMeta>,
-    voters: BTreeSet<u64>,
-    joint: bool,
+pub(crate) struct Members {
+    pub(crate) nodes: BTreeMap<u64, NodeMeta>,
+    /// Of both sets while the membership is between two.
+    pub(crate) voters: BTreeSet<u64>,
+    pub(crate) joint: bool,
+    /// Index of the entry that holds them.
+    pub(crate) index: u64,
 }
 
 pub(crate) fn members(node: &Inner) -> Members {
@@ -183,6 +188,28 @@ pub(crate) fn members(node: &Inner) -> Members {
         nodes: membership.nodes().map(|(id, meta)| (*id, meta.clone())).collect(),
         voters: membership.voter_ids().collect(),
         joint: membership.get_joint_config().len() > 1,
+        index: metrics.membership_config.log_id().as_ref().map_or(0, |log_id| log_id.index),
+    }
+}
+
+/// The members once no change is between two sets of voters any more. Until then an answer about
+/// a voter could be undone.
+async fn settled_members(node: &Inner, deadline: Instant) -> Result<Members, MembershipError> {
+    loop {
+        let now = members(node);
+        if !now.joint {
+            return Ok(now);
+        }
+        if node.leadership.borrow().mine.is_none() {
+            return Err(MembershipError::NoLeader);
+        }
+        if Instant::now() >= deadline {
+            return Err(MembershipError::Deadline(
+                "an earlier change is still between two sets of voters, the leader completes it"
+                    .to_owned(),
+            ));
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -259,17 +286,8 @@ async fn invite(
     Ok((id, meta))
 }
 
-/// Entries that `id` still lacks; `None` while the leader has not heard from it.
-fn lag(node: &Inner, id: u64) -> Option<u64> {
-    let metrics = node.engine.data_metrics();
-    let metrics = metrics.borrow_watched();
-    let last = metrics.last_log.as_ref().map_or(0, |log_id| log_id.index);
-    let matched = metrics.replication.as_ref()?.get(&id)?.as_ref()?.index;
-    Some(last.saturating_sub(matched))
-}
-
-async fn promote(node: &Inner, id: u64, deadline: Instant) -> Result<u64, MembershipError> {
-    let now = members(node);
+async fn promote(node: &Arc<Inner>, id: u64, deadline: Instant) -> Result<u64, MembershipError> {
+    let now = settled_members(node, deadline).await?;
     if !now.nodes.contains_key(&id) {
         return Err(MembershipError::UnknownNode { node: id });
     }
@@ -291,8 +309,8 @@ async fn promote(node: &Inner, id: u64, deadline: Instant) -> Result<u64, Member
     Ok(id)
 }
 
-async fn remove(node: &Inner, id: u64, deadline: Instant) -> Result<u64, MembershipError> {
-    let now = members(node);
+async fn remove(node: &Arc<Inner>, id: u64, deadline: Instant) -> Result<u64, MembershipError> {
+    let now = settled_members(node, deadline).await?;
     if !now.nodes.contains_key(&id) {
         return Err(MembershipError::UnknownNode { node: id });
     }
@@ -324,9 +342,9 @@ async fn replace(
     address: &str,
     deadline: Instant,
 ) -> Result<u64, MembershipError> {
-    let now = members(node);
+    let now = settled_members(node, deadline).await?;
     let Some(old_meta) = now.nodes.get(&old) else {
-        return Err(MembershipError::UnknownNode { node: old });
+        return replaced_already(node, &now, old, address).await;
     };
     let old_votes = now.voters.contains(&old);
     let (id, meta) = invite(node, address, Some(old)).await?;
@@ -372,8 +390,22 @@ async fn replace(
     Ok(id)
 }
 
+/// The answer to a command that is repeated after it was carried out.
+async fn replaced_already(
+    node: &Arc<Inner>,
+    now: &Members,
+    old: u64,
+    address: &str,
+) -> Result<u64, MembershipError> {
+    let there = say_hello(node, address).await.ok().and_then(|reply| reply.member);
+    match there.map(|member| member.id).filter(|id| now.voters.contains(id)) {
+        Some(id) => Ok(id),
+        None => Err(MembershipError::UnknownNode { node: old }),
+    }
+}
+
 async fn update_endpoints(
-    node: &Inner,
+    node: &Arc<Inner>,
     member: quorate::Member,
     deadline: Instant,
 ) -> Result<u64, MembershipError> {
@@ -390,12 +422,9 @@ async fn update_endpoints(
     Ok(id)
 }
 
-/// Completes a change that an earlier leader left between two sets of voters.
-pub(crate) async fn complete_joint(node: &Inner) -> Result<(), MembershipError> {
-    if !members(node).joint {
-        return Ok(());
-    }
-    tracing::info!("completing the membership change that an earlier leader began");
+/// Completes a change that was left between two sets of voters.
+pub(crate) async fn complete_joint(node: &Arc<Inner>) -> Result<(), MembershipError> {
+    tracing::info!("completing a membership change that is between two sets of voters");
     let deadline = Instant::now() + node.timers.propose;
     submit(node, ChangeMembers::AddVoterIds(BTreeSet::new()), deadline).await
 }
@@ -405,14 +434,35 @@ pub(crate) async fn complete_joint(node: &Inner) -> Result<(), MembershipError> 
 /// A change of voters is two entries. In a task of its own: what the engine has begun is finished
 /// however little time the caller has.
 async fn submit(
-    node: &Inner,
+    node: &Arc<Inner>,
     change: ChangeMembers<u64, NodeMeta>,
     deadline: Instant,
 ) -> Result<(), MembershipError> {
+    let (done, outcome) = oneshot::channel();
+    let worker = Arc::clone(node);
+    tasks::spawn(&node.runtime, "membership entries", async move {
+        // The caller's time may be up.
+        let _ = done.send(drive(&worker, change, deadline).await);
+    });
+    match timeout_at(deadline, outcome).await {
+        Ok(outcome) => outcome.unwrap_or(Err(MembershipError::ShuttingDown)),
+        Err(_) => Err(MembershipError::Deadline(
+            "the change is not committed yet; it goes on, run the command again to see it done"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Begins `change` until `begin_by`, and sees it through.
+async fn drive(
+    node: &Inner,
+    change: ChangeMembers<u64, NodeMeta>,
+    begin_by: Instant,
+) -> Result<(), MembershipError> {
     loop {
         let changing = node.engine.change_membership(change.clone(), false);
-        let Ok(result) = timeout_at(deadline, changing).await else {
-            return Err(MembershipError::Deadline("the change is not committed yet".to_owned()));
+        let Ok(result) = timeout(CHANGE_MAX, changing).await else {
+            return Err(MembershipError::Deadline(format!("not committed within {CHANGE_MAX:?}")));
         };
         match result {
             Ok(_) => return Ok(()),
@@ -438,65 +488,4 @@ fn must_wait(error: &ClientWriteError<TypeConfig>) -> bool {
             ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_)
         )
     )
-}
-
-/// Whether `id` answered the leader within two elections' time.
-pub(crate) fn is_healthy(node: &Inner, id: u64) -> bool {
-    if id == node.identity.node {
-        return true;
-    }
-    let metrics = node.engine.data_metrics();
-    let metrics = metrics.borrow_watched();
-    let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&id).copied().flatten());
-    heard.is_some_and(|at| openraft::Instant::elapsed(&*at) < node.timers.election_max * 2)
-}
-
-/// The healthy voter that has most of the log.
-fn best_successor(node: &Inner) -> Option<u64> {
-    let voters = members(node).voters;
-    let metrics = node.engine.data_metrics();
-    let matched: BTreeMap<u64, u64> = {
-        let metrics = metrics.borrow_watched();
-        let replication = metrics.replication.clone().unwrap_or_default();
-        replication
-            .into_iter()
-            .map(|(id, log_id)| (id, log_id.map_or(0, |log_id| log_id.index)))
-            .collect()
-    };
-    voters
-        .into_iter()
-        .filter(|id| *id != node.identity.node && is_healthy(node, *id))
-        .max_by_key(|id| matched.get(id).copied().unwrap_or(0))
-}
-
-/// Hands the leadership over and waits until another node has it.
-pub(crate) async fn transfer(
-    node: &Inner,
-    to: Option<u64>,
-    deadline: Instant,
-) -> Result<u64, MembershipError> {
-    let own = node.identity.node;
-    if to == Some(own) {
-        return Ok(own);
-    }
-    let target = match to {
-        Some(id) if !members(node).voters.contains(&id) => {
-            return Err(MembershipError::UnknownNode { node: id });
-        }
-        Some(id) => id,
-        None => best_successor(node).ok_or(MembershipError::NoCandidate)?,
-    };
-    let trigger = node.engine.trigger();
-    trigger.transfer_leader(target).await.map_err(|_fatal| MembershipError::ShuttingDown)?;
-    let mut leadership = node.leadership.clone();
-    let moved = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader != own));
-    match timeout_at(deadline, moved).await {
-        Ok(Ok(now)) => {
-            let leader = now.leader.unwrap_or_default();
-            tracing::info!(node = leader, term = now.term, "leadership handed over");
-            Ok(leader)
-        }
-        Ok(Err(_)) => Err(MembershipError::ShuttingDown),
-        Err(_) => Err(MembershipError::Deadline(format!("{target:016x} did not take over"))),
-    }
 }

@@ -18,7 +18,11 @@ use crate::{bootstrap, hand_over, membership, tasks};
 /// Indexes and lags in the status are this old at most.
 const STATUS_PERIOD: Duration = Duration::from_millis(100);
 const SWEEP_PERIOD: Duration = Duration::from_millis(20);
-const DISK_PERIOD: Duration = Duration::from_millis(100);
+const STALL_PERIOD: Duration = Duration::from_millis(100);
+/// What one attempt to hand over may take.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+/// A change of voters that is half way twice in a row has stopped there.
+const JOINT_PERIOD: Duration = Duration::from_millis(500);
 const RETENTION_PERIOD: Duration = Duration::from_secs(1);
 /// A command that a leader has held for so long is offered again, under the same id.
 const RESEND_AFTER: Duration = Duration::from_secs(2);
@@ -276,6 +280,9 @@ async fn retain(node: Arc<Inner>) {
 /// this leadership where the engine does not go on with it by itself.
 async fn complete_joint_changes(node: Arc<Inner>) {
     let mut tenure = node.tenure.clone();
+    let mut tick = tokio::time::interval(JOINT_PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = None;
     loop {
         let is_new = tokio::select! {
             changed = tenure.changed() => match changed {
@@ -285,7 +292,14 @@ async fn complete_joint_changes(node: Arc<Inner>) {
             _ = tick.tick() => false,
         };
         let leads = tenure.borrow_and_update().is_some();
-        if leads && let Err(error) = membership::complete_joint(&node).await {
+        let now = membership::members(&node);
+        if !leads || !now.joint {
+            seen = None;
+            continue;
+        }
+        let is_left = is_new || seen == Some(now.index);
+        seen = Some(now.index);
+        if is_left && let Err(error) = membership::complete_joint(&node).await {
             tracing::warn!(error = %error, "membership is still between two sets of voters");
         }
     }

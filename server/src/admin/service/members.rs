@@ -120,9 +120,10 @@ fn reply(node: &Node, id: u64) -> admin::MembersReply {
     admin::MembersReply { id, members: status::members(&node.status().borrow()) }
 }
 
-/// The voter of two that share a name: a replacement that was interrupted has joined as a learner
-/// under the old one's name, and the same command is to go on with it. (Found by `quorate-chaos
-/// snapshot`, which kills the newcomer at random points.)
+/// One of two that share a name, where a replacement was interrupted and the same command is to go
+/// on with it: the voter, where the new node has joined as a learner under the old one's name; any
+/// of them while the voters are being swapped. (Found by `quorate-chaos snapshot`, which kills the
+/// newcomer at random points.)
 fn interrupted(node: &Node, given: &str) -> Option<u64> {
     let status = node.status();
     let status = status.borrow();
@@ -130,6 +131,7 @@ fn interrupted(node: &Node, given: &str) -> Option<u64> {
     let mut voters = named.iter().filter(|member| member.voter);
     match (named.len(), voters.next(), voters.next()) {
         (2.., Some(old), None) => Some(old.id),
+        (2.., Some(one), Some(_)) if status.joint => Some(one.id),
         _ => None,
     }
 }
