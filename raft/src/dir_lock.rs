@@ -27,6 +27,24 @@ impl DirLock {
         };
         let unusable = |reason: String| StartError::DataDir { path: data_dir.to_owned(), reason };
         let file = open().map_err(|error| unusable(error.to_string()))?;
+        DirLock::lock(file, &unusable)
+    }
+
+    /// As [`DirLock::take`], and changes nothing in the directory; `None` where no node ever used
+    /// it.
+    ///
+    /// # Errors
+    /// As [`DirLock::take`].
+    pub(crate) fn take_existing(data_dir: &Path) -> Result<Option<DirLock>, StartError> {
+        let unusable = |reason: String| StartError::DataDir { path: data_dir.to_owned(), reason };
+        match File::open(data_dir.join(FILE)) {
+            Ok(file) => DirLock::lock(file, &unusable).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unusable(error.to_string())),
+        }
+    }
+
+    fn lock(file: File, unusable: &dyn Fn(String) -> StartError) -> Result<DirLock, StartError> {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(DirLock { _file: file }),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(unusable(

@@ -7,6 +7,7 @@
 mod disk;
 pub mod entry_codec;
 mod memory_log;
+pub(crate) mod peek;
 mod queue;
 mod recover;
 mod rocks_log;

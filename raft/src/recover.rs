@@ -13,7 +13,9 @@ use crate::apply::OutcomeSink;
 use crate::dir_lock::DirLock;
 use crate::error::StartError;
 use crate::failure::OnFailure;
+use crate::generation::{self, GenerationError};
 use crate::identity::{self, StoredIdentity};
+use crate::log_store::peek::peek;
 use crate::log_store::{LogOptions, LogStore, RocksLog};
 use crate::rocks::{BuildError, StateBuilder};
 use crate::storage::{Storage, StorageOptions};
@@ -36,6 +38,8 @@ pub enum RecoverError {
     NotEmpty { path: PathBuf },
     #[error("the plan is not complete: {0}")]
     Plan(String),
+    #[error("no directory for messages: {source}")]
+    Messages { source: std::io::Error },
     #[error("state")]
     State(#[from] BuildError),
     #[error("rows")]
@@ -67,14 +71,20 @@ struct Offline {
     _lock: DirLock,
 }
 
+/// The identity of a directory whose node has, or had, a cluster.
+fn identity_of(data_dir: &Path) -> Result<StoredIdentity, RecoverError> {
+    let Some(identity) = identity::read(data_dir)? else {
+        return Err(RecoverError::NoIdentity { path: data_dir.to_owned() });
+    };
+    if identity.cluster == 0 {
+        return Err(RecoverError::NoCluster { name: identity.name });
+    }
+    Ok(identity)
+}
+
 impl Offline {
     fn open(data_dir: &Path) -> Result<Offline, RecoverError> {
-        let Some(identity) = identity::read(data_dir)? else {
-            return Err(RecoverError::NoIdentity { path: data_dir.to_owned() });
-        };
-        if identity.cluster == 0 {
-            return Err(RecoverError::NoCluster { name: identity.name });
-        }
+        let identity = identity_of(data_dir)?;
         let lock = DirLock::take(data_dir)?;
         let options = StorageOptions::new(data_dir.to_owned(), identity.node);
         let storage = Storage::open(options, Arc::new(NoWaiters))
@@ -110,21 +120,59 @@ impl Offline {
     }
 }
 
-/// Says what a survivor has. Blocks; nothing is changed.
+/// Says what a survivor has. Blocks. Nothing is changed: the stores are opened for reading alone,
+/// and no failure is marked, so the directory may lie on a disk that is not writable or not sound.
 ///
 /// # Errors
 /// The directory is in use, damaged, or no node's.
 pub fn inspect(data_dir: &Path) -> Result<SurvivorFacts, RecoverError> {
-    let offline = Offline::open(data_dir)?;
-    let facts = SurvivorFacts {
-        name: offline.identity.name.clone(),
-        node: offline.identity.node,
-        cluster: offline.identity.cluster,
-        last_log_index: offline.last().map_or(0, |last| last.index),
-        term: offline.term(),
+    let identity = identity_of(data_dir)?;
+    let _lock = DirLock::take_existing(data_dir)?;
+    let messages = Messages::make().map_err(|error| RecoverError::Messages { source: error })?;
+    let log = peek(&data_dir.join(crate::storage::LOG_DIR), identity.node, &messages.0)
+        .map_err(|error| StartError::Storage(Box::new(error)))?;
+    let applied = applied(data_dir, identity.node, &messages.0)
+        .map_err(|error| StartError::Storage(Box::new(error)))?;
+    let last = log.last.max(applied);
+    let voted = log.vote.map_or(0, |vote| vote.leader_id.term);
+    Ok(SurvivorFacts {
+        name: identity.name,
+        node: identity.node,
+        cluster: identity.cluster,
+        last_log_index: last.map_or(0, |last| last.index),
+        term: voted.max(last.map_or(0, |last| last.leader_id.term)),
+    })
+}
+
+/// The last entry that the state on the disk holds.
+fn applied(data_dir: &Path, node: u64, messages: &Path) -> Result<Option<LogId>, GenerationError> {
+    let sm_dir = generation::state_dir(data_dir);
+    let Some(number) = generation::current(&sm_dir, node)? else {
+        return Ok(None);
     };
-    offline.close()?;
-    Ok(facts)
+    let memory = StateMemory::new(&RocksMemory::default());
+    let path = generation::path_of(&sm_dir, number);
+    Ok(Tables::open_untouched(&path, &memory, messages)?.position()?.applied)
+}
+
+/// A directory for what RocksDB writes about itself, which it does even where it only reads.
+struct Messages(PathBuf);
+
+impl Messages {
+    fn make() -> std::io::Result<Messages> {
+        let name = format!("quorate-inspect-{:016x}", identity::random_id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path)?;
+        Ok(Messages(path))
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::debug!(%error, path = %self.0.display(), "messages of RocksDB stay");
+        }
+    }
 }
 
 /// Makes the node of `data_dir` the only voter of a cluster with a new id, which is returned. Its

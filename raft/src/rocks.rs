@@ -152,9 +152,27 @@ impl Tables {
     /// # Errors
     /// They are damaged or of another layout.
     pub fn open_read_only(path: &Path, memory: &StateMemory) -> Result<Tables, StateOpenError> {
+        Tables::open_read_only_with(path, &options::database(memory), memory)
+    }
+
+    /// As [`Tables::open_read_only`]; RocksDB's own messages go to `messages`, not among the files.
+    pub(crate) fn open_untouched(
+        path: &Path,
+        memory: &StateMemory,
+        messages: &Path,
+    ) -> Result<Tables, StateOpenError> {
+        let mut options = options::database(memory);
+        options.set_db_log_dir(messages);
+        Tables::open_read_only_with(path, &options, memory)
+    }
+
+    fn open_read_only_with(
+        path: &Path,
+        options: &rocksdb::Options,
+        memory: &StateMemory,
+    ) -> Result<Tables, StateOpenError> {
         let families = options::families(memory);
-        let options = options::database(memory);
-        let db = DB::open_cf_descriptors_read_only(&options, path, families, false)
+        let db = DB::open_cf_descriptors_read_only(options, path, families, false)
             .map_err(|source| StateOpenError::Rocks { path: path.to_owned(), source })?;
         let tables = Tables::new(path, db, memory);
         tables.check_schema()?;

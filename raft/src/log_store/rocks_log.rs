@@ -87,18 +87,30 @@ impl RocksLog {
     }
 
     fn open_as_it_is(path: &Path) -> Result<RocksLog, RocksLogError> {
-        let families = [
-            ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, facts_options()),
-            ColumnFamilyDescriptor::new(FAMILY_LOG, log_options()),
-            ColumnFamilyDescriptor::new(FAMILY_FACTS, facts_options()),
-        ];
         let db =
-            DB::open_cf_descriptors(&database_options(), path, families).map_err(|source| {
+            DB::open_cf_descriptors(&database_options(), path, families()).map_err(|source| {
                 if rocks::is_in_use(&source) {
                     return RocksLogError::InUse(path.to_owned());
                 }
                 RocksLogError::Rocks { path: path.to_owned(), source }
             })?;
+        Ok(RocksLog { db })
+    }
+
+    /// Opens a log that nothing may change; RocksDB's own messages go to `messages`.
+    ///
+    /// # Errors
+    /// There is none, or what is there is damaged.
+    pub(crate) fn open_read_only(path: &Path, messages: &Path) -> Result<RocksLog, RocksLogError> {
+        let mut options = database_options();
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        // A torn end is not cut off here, and damage is reported when the log is opened to go on
+        // with it.
+        options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        options.set_db_log_dir(messages);
+        let db = DB::open_cf_descriptors_read_only(&options, path, families(), false)
+            .map_err(|source| RocksLogError::Rocks { path: path.to_owned(), source })?;
         Ok(RocksLog { db })
     }
 
@@ -124,6 +136,14 @@ impl RocksLog {
             }
         }
     }
+}
+
+fn families() -> [ColumnFamilyDescriptor; 3] {
+    [
+        ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, facts_options()),
+        ColumnFamilyDescriptor::new(FAMILY_LOG, log_options()),
+        ColumnFamilyDescriptor::new(FAMILY_FACTS, facts_options()),
+    ]
 }
 
 fn database_options() -> Options {

@@ -82,7 +82,7 @@ async fn after_a_hand_over_that_failed_writes_go_on_within_seconds() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.wait_leader().await;
     let target = cluster.others(leader)[0];
-    // It hears that it shall lead, and can ask nobody for a vote.
+    // It hears that it shall lead, and reaches no node for a vote.
     for other in cluster.others(target) {
         cluster.net.cut(cluster.address(target), cluster.address(other));
     }

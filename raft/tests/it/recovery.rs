@@ -1,6 +1,9 @@
 //! A lost majority, and a cluster made from the rows of another.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use raft::recover::{
     PutRow, RecoverError, RestoreMember, RestorePlan, force_new_cluster, inspect, restore,
@@ -23,7 +26,9 @@ async fn the_survivor_of_a_lost_majority_goes_on_alone_under_a_new_cluster_id() 
     for n in 0..3 {
         cluster.crash(n).await;
     }
+    let before = contents(&dir);
     let facts = inspect(&dir).unwrap();
+    assert_eq!(contents(&dir), before, "to look changes nothing");
     assert_eq!((facts.name.as_str(), facts.cluster), ("n1", old_cluster));
     let new_cluster = force_new_cluster(&dir).unwrap();
     assert_ne!(new_cluster, old_cluster);
@@ -52,6 +57,20 @@ async fn the_survivor_of_a_lost_majority_goes_on_alone_under_a_new_cluster_id() 
     assert_eq!(value(cluster.node(leader), "key").await, None);
     assert_eq!(value(&node, "key").await.unwrap(), "alone");
     cluster.stop().await;
+}
+
+/// Every file below `dir` with its length and the time of its last change.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let (path, facts) = (entry.as_ref().unwrap().path(), entry.unwrap().metadata().unwrap());
+        if facts.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            found.insert(path, (facts.len(), facts.modified().unwrap()));
+        }
+    }
+    found
 }
 
 fn all_rows(store: &dyn StateRead, put: &mut PutRow<'_>) -> Result<(), Fault> {
