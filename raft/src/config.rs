@@ -66,7 +66,7 @@ impl NodeOptions {
             data_dir,
             name: name.into(),
             listen: Box::new(TcpAcceptor::new(listen)),
-            dialer: Arc::new(TcpDialer),
+            dialer: Arc::new(TcpDialer::default()),
             clock: Arc::new(SystemClock),
             advertise,
             initial_cluster: Vec::new(),
@@ -100,7 +100,7 @@ pub struct Timers {
     pub heartbeat: Duration,
     pub election_min: Duration,
     pub election_max: Duration,
-    /// A connection to a peer has to stand by then.
+    /// A connection to one address of a peer has to stand by then.
     pub connect: Duration,
     /// Replication requests without any answer for this long mean that the stream is dead.
     pub ack_watchdog: Duration,

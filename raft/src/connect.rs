@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use crate::gathered::Gathered;
+use crate::names::{self, Lookup, Names};
 
 /// After a failed `accept` (too many open files, say): time to recover.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -24,7 +26,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> PeerStream for T {}
 
 /// Makes connections to peers.
 pub trait Dialer: Send + Sync + 'static {
-    /// Connects to the peer listener at `address` (`host:port`).
+    /// What to dial for `address` (`host:port`), in order. Has a deadline of its own, apart from
+    /// that of a connection.
+    fn resolve(&self, address: String) -> BoxFuture<'static, io::Result<Vec<String>>> {
+        Box::pin(std::future::ready(Ok(vec![address])))
+    }
+
+    /// Connects to the peer listener at one address that `resolve` gave.
     fn dial(&self, address: String) -> BoxFuture<'static, io::Result<Box<dyn PeerStream>>>;
 }
 
@@ -42,11 +50,34 @@ pub trait Acceptor: Send + Sync + 'static {
     }
 }
 
-/// Plain TCP without delay of small packets.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TcpDialer;
+/// Plain TCP without delay of small packets. Clones share what they know of names.
+#[derive(Clone)]
+pub struct TcpDialer {
+    names: Names,
+}
+
+impl TcpDialer {
+    /// Asks `lookup` for names.
+    pub fn with_lookup(lookup: Arc<Lookup>) -> TcpDialer {
+        TcpDialer { names: Names::new(lookup) }
+    }
+}
+
+impl Default for TcpDialer {
+    fn default() -> TcpDialer {
+        TcpDialer::with_lookup(names::system())
+    }
+}
 
 impl Dialer for TcpDialer {
+    fn resolve(&self, address: String) -> BoxFuture<'static, io::Result<Vec<String>>> {
+        let names = self.names.clone();
+        Box::pin(async move {
+            let found = names.resolve(&address).await?;
+            Ok(found.iter().map(ToString::to_string).collect())
+        })
+    }
+
     fn dial(&self, address: String) -> BoxFuture<'static, io::Result<Box<dyn PeerStream>>> {
         Box::pin(async move {
             let stream = TcpStream::connect(&address).await?;

@@ -3,6 +3,7 @@
 //! Each peer has four, so that neither payloads nor snapshots nor reads delay a heartbeat.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,12 +13,14 @@ use parking_lot::Mutex;
 use proto::quorate::peer_client::PeerClient;
 use statemachine::versions::{PEER, Versions};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 
 use crate::config::Timers;
-use crate::connect::Dialer;
+use crate::connect::{Dialer, PeerStream};
+use crate::who::Identity;
 
 pub(crate) const CLUSTER_KEY: &str = "quorate-cluster";
 pub(crate) const FROM_KEY: &str = "quorate-from";
@@ -237,17 +240,11 @@ impl Peers {
         let target = address.to_owned();
         let connect_timeout = self.timers.connect;
         let connector = tower::service_fn(move |_: Uri| {
-            let dialing = dialer.dial(target.clone());
-            async move {
-                match tokio::time::timeout(connect_timeout, dialing).await {
-                    Ok(stream) => stream.map(TokioIo::new),
-                    Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
-                }
-            }
+            let (dialer, target) = (Arc::clone(&dialer), target.clone());
+            async move { dial(dialer.as_ref(), target, connect_timeout).await.map(TokioIo::new) }
         });
         // The connector knows where to go; the name only fills the `:authority` of requests.
         let channel = Endpoint::from_static("http://peer.quorate")
-            .connect_timeout(connect_timeout)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true)
@@ -272,4 +269,22 @@ impl Peers {
         insert(WIRE_OLDEST_KEY, PEER.oldest.to_string());
         metadata
     }
+}
+
+/// Connects to the first of the peer's addresses that answers. Only the connection itself is
+/// bounded by `connect_timeout`: resolving a name has its own deadline.
+async fn dial(
+    dialer: &dyn Dialer,
+    target: String,
+    connect_timeout: Duration,
+) -> io::Result<Box<dyn PeerStream>> {
+    let mut failed = io::Error::other(format!("{target} has no address"));
+    for address in dialer.resolve(target).await? {
+        match timeout(connect_timeout, dialer.dial(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failed)
 }

@@ -63,14 +63,20 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Addresses for `n_nodes`; none of them runs.
     pub(crate) async fn plan(n_nodes: usize) -> Cluster {
+        Cluster::plan_on("127.0.0.1", n_nodes).await
+    }
+
+    /// As [`Cluster::plan`], with addresses of `host`, which may be a name.
+    pub(crate) async fn plan_on(host: &str, n_nodes: usize) -> Cluster {
         // Only the first test of the process gets to set it.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         drop(tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init());
         let mut initial = Vec::new();
         let mut listeners = Vec::new();
         for n in 1..=n_nodes {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            initial.push((format!("n{n}"), listener.local_addr().unwrap().to_string()));
+            let listener = TcpListener::bind(format!("{host}:0")).await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            initial.push((format!("n{n}"), format!("{host}:{port}")));
             listeners.push(listener);
         }
         let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,9 @@
 //! Founding a cluster, and who is not let in.
 
-use raft::{NodeState, Role};
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft::{NodeState, Role, TcpDialer};
 
 use crate::cluster::{Cluster, soon, until, value, write};
 

@@ -86,7 +86,7 @@ impl Dialer for TestDialer {
                 return Err(io::ErrorKind::HostUnreachable.into());
             }
             let to = address.parse().unwrap();
-            let stream = TcpDialer.dial(address).await?;
+            let stream = TcpDialer::default().dial(address).await?;
             let is_paced = paces.lock().unwrap().is_some();
             let stream = if is_paced { paced(stream, to, paces) } else { stream };
             let broken = Box::pin(link.alive.cancelled_owned());
