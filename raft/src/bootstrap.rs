@@ -9,18 +9,23 @@ use std::time::Duration;
 
 use proto::quorate;
 use statemachine::versions::{self, PEER};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use crate::admission;
 use crate::convert::{member_from_proto, member_to_proto};
 use crate::error::StartError;
 use crate::identity::{self, StoredIdentity};
 use crate::node::Inner;
+use crate::notes::Promise;
 use crate::peers::wire_range;
 use crate::status::NodeState;
 use crate::types::NodeMeta;
+use crate::who::Sought;
 
-const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
+/// What a call takes beyond the time in which every member makes one.
+const LISTEN_MORE: Duration = Duration::from_millis(200);
 /// A node that waits for an operator need not ask often.
 const PAUSE_NOT_MEMBER: Duration = Duration::from_secs(1);
 
@@ -51,8 +56,16 @@ pub(crate) fn check_initial_cluster(
 }
 
 /// What this node says of itself to anyone who asks.
-pub(crate) async fn hello(node: &Inner) -> quorate::HelloReply {
-    let initialized = node.engine.is_initialized().await.unwrap_or(true);
+pub(crate) async fn hello(
+    node: &Arc<Inner>,
+    request: quorate::HelloRequest,
+) -> quorate::HelloReply {
+    let stored = node.stored_identity.lock().await.clone();
+    let initialized = match node.is_admitted() {
+        true => node.engine.is_initialized().await.unwrap_or(true),
+        // The engine does not run yet.
+        false => stored.used,
+    };
     let status = node.status.borrow().clone();
     quorate::HelloReply {
         member: Some(member_to_proto(node.identity.node, &node.meta)),
@@ -69,6 +82,35 @@ pub(crate) async fn hello(node: &Inner) -> quorate::HelloReply {
         version: node.version.clone(),
         initial_cluster: initial_text(&node.initial_cluster),
         applied_index: node.storage.state.position().applied.map_or(0, |applied| applied.index),
+        nonce: stored.nonce,
+        roster: stored.roster,
+        forgotten: forgotten_by(node, &request).await,
+    }
+}
+
+/// What the caller does not remember of itself although this node has seen it.
+async fn forgotten_by(node: &Arc<Inner>, request: &quorate::HelloRequest) -> String {
+    let from = request.from.as_ref().map_or(0, |member| member.id);
+    if from == 0 || request.starts == 0 || request.cluster != node.identity.cluster() {
+        return String::new();
+    }
+    let vote = request.vote.unwrap_or_default();
+    let claimed = Promise {
+        starts: request.starts,
+        run: request.run,
+        vote: (vote.term, vote.node),
+        last_index: request.last_index,
+    };
+    match node.notes.compare(from, claimed) {
+        Ok(true) => {
+            node.save_notes().await;
+            String::new()
+        }
+        Ok(false) => String::new(),
+        Err(forgotten) => {
+            tracing::error!(node = from, forgotten, "a member's directory was put back");
+            forgotten
+        }
     }
 }
 
@@ -84,9 +126,14 @@ fn initial_text(initial: &[(String, String)]) -> Vec<String> {
 /// # Errors
 /// It does not answer, or speaks another version.
 pub(crate) async fn say_hello(node: &Inner, address: &str) -> Result<quorate::HelloReply, String> {
+    let own = admission::own_promise(node);
     let request = quorate::HelloRequest {
         from: Some(member_to_proto(node.identity.node, &node.meta)),
         cluster: node.identity.cluster(),
+        starts: own.starts,
+        run: own.run,
+        vote: Some(quorate::Vote { term: own.vote.0, node: own.vote.1, committed: false }),
+        last_index: own.last_index,
     };
     let mut client = node.peers.client(address);
     let reply = match timeout(HELLO_TIMEOUT, client.hello(request)).await {
@@ -110,7 +157,10 @@ pub(crate) async fn take_founding(
     node: &Inner,
     request: quorate::FoundRequest,
 ) -> Result<(), String> {
-    take_cluster(node, request.cluster, request.to, request.members).await
+    if !request.roster.is_empty() {
+        return admission::take_founding(node, request).await;
+    }
+    take_cluster(node, request.cluster, request.to, request.members, BTreeMap::new()).await
 }
 
 /// Takes the invitation of a cluster's leader.
@@ -121,7 +171,7 @@ pub(crate) async fn take_invitation(
     node: &Inner,
     request: quorate::JoinRequest,
 ) -> Result<(), String> {
-    take_cluster(node, request.cluster, request.to, request.members).await
+    take_cluster(node, request.cluster, request.to, request.members, request.roster).await
 }
 
 async fn take_cluster(
@@ -129,6 +179,7 @@ async fn take_cluster(
     cluster: u64,
     to: u64,
     members: Vec<quorate::Member>,
+    roster: BTreeMap<u64, u64>,
 ) -> Result<(), String> {
     let own = node.identity.node;
     if to != own {
@@ -146,14 +197,16 @@ async fn take_cluster(
             stored.name, stored.cluster
         ));
     }
-    let next = StoredIdentity { cluster, founding: false, ..stored.clone() };
+    let next =
+        StoredIdentity { cluster, founding: false, roster: roster.clone(), ..stored.clone() };
     store(node, &mut stored, next).await?;
+    node.identity.set_roster(roster);
     node.peers.learn(members.into_iter().map(|member| (member.id, member.peer)));
     Ok(())
 }
 
 /// Puts the identity on disk, then takes it over.
-async fn store(
+pub(crate) async fn store(
     node: &Inner,
     stored: &mut StoredIdentity,
     next: StoredIdentity,
@@ -194,6 +247,7 @@ pub(crate) async fn note_used(node: &Inner) -> Result<(), String> {
 /// Runs until this node has a cluster that exists.
 pub(crate) async fn find_cluster(node: &Arc<Inner>) {
     let mut told_operator = false;
+    let began = Instant::now();
     if node.initial_cluster.is_empty() && node.identity.cluster() == 0 {
         node.set_state(NodeState::NotMember);
         let command = format!("quorate member add {}", node.meta.endpoints.peer);
@@ -214,16 +268,24 @@ pub(crate) async fn find_cluster(node: &Arc<Inner>) {
             tokio::time::sleep(PAUSE).await;
             continue;
         }
-        let pause = match look_around(node).await {
+        let pause = match look_around(node, began).await {
+            Surroundings::Sought(sought) => {
+                if !told_operator {
+                    told_operator = true;
+                    node.set_state(NodeState::NotMember);
+                    ask_operator_of(node, sought);
+                }
+                PAUSE_NOT_MEMBER
+            }
             Surroundings::Incomplete(reason) => {
                 tracing::debug!(reason, "cannot found a cluster yet");
                 PAUSE
             }
-            Surroundings::Cluster { cluster, members } => {
+            Surroundings::Cluster { cluster, members, roster } => {
                 if members.iter().any(|member| member.id == node.identity.node) {
                     // Taken in by the cluster, but the invitation was lost on its way.
                     let own = node.identity.node;
-                    if let Err(reason) = take_cluster(node, cluster, own, members).await {
+                    if let Err(reason) = take_cluster(node, cluster, own, members, roster).await {
                         tracing::error!(reason, "cannot take the cluster's identity");
                     }
                 } else if !told_operator {
@@ -249,12 +311,17 @@ enum Surroundings {
     /// Somebody is missing, or it is another node's turn.
     Incomplete(String),
     /// A cluster exists.
-    Cluster { cluster: u64, members: Vec<quorate::Member> },
+    Cluster { cluster: u64, members: Vec<quorate::Member>, roster: BTreeMap<u64, u64> },
+    /// Members of a cluster look for another node at this node's address.
+    Sought(Sought),
     /// All are there, none has a cluster, and it is this node's turn to found one.
     Complete(BTreeMap<u64, NodeMeta>),
 }
 
-async fn look_around(node: &Arc<Inner>) -> Surroundings {
+async fn look_around(node: &Arc<Inner>, began: Instant) -> Surroundings {
+    if let Some(sought) = node.identity.sought() {
+        return Surroundings::Sought(sought);
+    }
     let own_name = &node.meta.name;
     let others: Vec<&(String, String)> =
         node.initial_cluster.iter().filter(|(name, _)| name != own_name).collect();
@@ -271,7 +338,8 @@ async fn look_around(node: &Arc<Inner>) -> Surroundings {
             }
         };
         if reply.cluster != 0 && reply.initialized {
-            return Surroundings::Cluster { cluster: reply.cluster, members: reply.members };
+            let quorate::HelloReply { cluster, members, roster, .. } = reply;
+            return Surroundings::Cluster { cluster, members, roster };
         }
         let (id, meta) = member_from_proto(reply.member.unwrap_or_default());
         if &meta.name != name {
@@ -295,6 +363,12 @@ async fn look_around(node: &Arc<Inner>) -> Surroundings {
     if founder != Some(own_name) {
         return Surroundings::Incomplete(format!("waiting for {founder:?} to found the cluster"));
     }
+    // Alone it has no node to ask, so it listens: members of the cluster that it may have been the
+    // first node of call its address within an election's time.
+    let listen = node.timers.election_max * 2 + LISTEN_MORE;
+    if others.is_empty() && began.elapsed() < listen {
+        return Surroundings::Incomplete(format!("listening for members for {listen:?}"));
+    }
     if members.len() != node.initial_cluster.len() {
         return Surroundings::Incomplete("two nodes have the same id".to_owned());
     }
@@ -316,7 +390,12 @@ async fn found(node: &Arc<Inner>, members: BTreeMap<u64, NodeMeta>) -> Result<()
     let wire_members: Vec<quorate::Member> =
         members.iter().map(|(id, meta)| member_to_proto(*id, meta)).collect();
     for (id, meta) in members.iter().filter(|(id, _)| **id != node.identity.node) {
-        let request = quorate::FoundRequest { cluster, to: *id, members: wire_members.clone() };
+        let request = quorate::FoundRequest {
+            cluster,
+            to: *id,
+            members: wire_members.clone(),
+            roster: BTreeMap::new(),
+        };
         let mut client = node.peers.client(&meta.endpoints.peer);
         let reply = timeout(HELLO_TIMEOUT, client.found(request))
             .await
@@ -346,5 +425,21 @@ fn ask_operator(node: &Inner, cluster: u64, members: &[quorate::Member]) {
         command,
         "this node is not a member of its cluster: its directory is new; to take it in, run the \
          command on any machine that reaches the cluster"
+    );
+}
+
+/// As [`ask_operator`], where only the call of a member tells that there is a cluster.
+fn ask_operator_of(node: &Inner, sought: Sought) {
+    let name = &node.meta.name;
+    let address = &node.meta.endpoints.peer;
+    tracing::warn!(
+        node = node.identity.node,
+        cluster = format!("{:016x}", sought.cluster),
+        by = format!("{:016x}", sought.by),
+        former = format!("{:016x}", sought.node),
+        command = format!("quorate member replace {name} --with {address}"),
+        "this node founds no cluster: members of one look for another node at its address, so its \
+         directory is new and that node's is gone; to take it in, run the command on any machine \
+         that reaches the cluster"
     );
 }

@@ -16,7 +16,7 @@ use crate::membership::{members, refuse};
 use crate::node::Inner;
 
 /// A voter this close to the leader's log may take over: it has to write and sync the rest before
-/// it campaigns, while nobody leads.
+/// it campaigns, while no node leads.
 const LAG_ENTRIES_MAX: u64 = 64;
 /// How long a voter that is further behind may take to come that close.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
@@ -31,10 +31,13 @@ pub(crate) fn lag(node: &Inner, id: u64) -> Option<u64> {
     Some(last.saturating_sub(matched))
 }
 
-/// Whether `id` answered the leader within two elections' time.
+/// Whether `id` answered the leader within two elections' time, and never forgot what it acknowledged.
 pub(crate) fn is_healthy(node: &Inner, id: u64) -> bool {
     if id == node.identity.node {
         return true;
+    }
+    if node.notes.has_forgotten(id) {
+        return false;
     }
     let metrics = node.engine.data_metrics();
     let metrics = metrics.borrow_watched();
@@ -53,7 +56,7 @@ fn candidates(node: &Inner) -> Vec<u64> {
 
 /// What `id` says of itself right now. A node that hangs still counts as heard of for a while.
 async fn ask(node: &Inner, id: u64) -> Result<quorate::HelloReply, String> {
-    let within = node.timers.election_min;
+    let within = node.timers.election_max;
     let peer = node.peers.get(id).map_err(|status| status.message().to_owned())?;
     let mut client = peer.control();
     let reply = match timeout(within, client.hello(quorate::HelloRequest::default())).await {
@@ -74,6 +77,11 @@ async fn ask(node: &Inner, id: u64) -> Result<quorate::HelloReply, String> {
 /// A refusal that says why not.
 async fn check(node: &Inner, id: u64, deadline: Instant) -> Result<(), MembershipError> {
     let name = members(node).nodes.get(&id).map(|meta| meta.name.clone()).unwrap_or_default();
+    if node.notes.has_forgotten(id) {
+        return refuse(format!(
+            "{name} ({id:016x}) cannot take the leadership: it lacks what it had acknowledged"
+        ));
+    }
     if let Err(reason) = ask(node, id).await {
         return refuse(format!(
             "{name} ({id:016x}) cannot take the leadership: it does not answer ({reason})"
@@ -129,7 +137,7 @@ pub(crate) async fn transfer(
 /// what holds this node's apply up may hold up every other one at the same entry.
 ///
 /// # Errors
-/// As [`transfer`]; [`MembershipError::NoCandidate`] where nobody has applied more.
+/// As [`transfer`]; [`MembershipError::NoCandidate`] where no voter has applied more.
 pub(crate) async fn transfer_to_more_applied(
     node: &Inner,
     deadline: Instant,

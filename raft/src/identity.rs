@@ -3,6 +3,7 @@
 //! A node id belongs to one log for ever. The file is what tells a wiped directory from a node
 //! that comes back, so it is written before anything else and never guessed.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,15 @@ pub struct StoredIdentity {
     pub founding: bool,
     /// This node has voted or stored entries. One whose log is gone after that must not go on.
     pub used: bool,
+    /// How often a node was started on this directory. Others note it: a directory that knows of
+    /// fewer starts than they do was put back to an earlier state.
+    pub starts: u64,
+    /// Tells directories apart that were restored from the same backup, whose ids are equal; zero
+    /// in one that was not restored.
+    pub nonce: u64,
+    /// Of a restored cluster: the nonce of each member's directory with which it was founded.
+    /// Empty until then.
+    pub roster: BTreeMap<u64, u64>,
 }
 
 impl StoredIdentity {
@@ -34,13 +44,30 @@ impl StoredIdentity {
             cluster: 0,
             founding: false,
             used: false,
+            starts: 0,
+            nonce: 0,
+            roster: BTreeMap::new(),
         }
+    }
+
+    /// Restored, and the members do not know the nonces of each other yet: it takes no part.
+    pub(crate) fn awaits_founding(&self) -> bool {
+        self.nonce != 0 && self.roster.is_empty()
     }
 
     fn to_text(&self) -> String {
         let body = format!(
-            "quorate-identity {}\nnode {:016x}\nname {}\ncluster {:016x}\nfounding {}\nused {}\n",
-            IDENTITY.newest, self.node, self.name, self.cluster, self.founding, self.used
+            "quorate-identity {}\nnode {:016x}\nname {}\ncluster {:016x}\nfounding {}\n\
+             used {}\nstarts {}\nnonce {:016x}\nroster{}\n",
+            IDENTITY.newest,
+            self.node,
+            self.name,
+            self.cluster,
+            self.founding,
+            self.used,
+            self.starts,
+            self.nonce,
+            roster_text(&self.roster),
         );
         let crc = crc32c::crc32c(body.as_bytes());
         format!("{body}crc32c {crc:08x}\n")
@@ -70,8 +97,31 @@ impl StoredIdentity {
             cluster: number(field(lines.next(), "cluster")?)?,
             founding: field(lines.next(), "founding")? == "true",
             used: field(lines.next(), "used")? == "true",
+            starts: {
+                let text = field(lines.next(), "starts")?;
+                text.parse().map_err(|error| format!("{text} is no number of starts: {error}"))?
+            },
+            nonce: number(field(lines.next(), "nonce")?)?,
+            roster: roster_from_text(lines.next())?,
         })
     }
+}
+
+fn roster_text(roster: &BTreeMap<u64, u64>) -> String {
+    roster.iter().map(|(node, nonce)| format!(" {node:016x}={nonce:016x}")).collect()
+}
+
+fn roster_from_text(line: Option<&str>) -> Result<BTreeMap<u64, u64>, String> {
+    let rest =
+        line.and_then(|line| line.strip_prefix("roster")).ok_or("line `roster` is missing")?;
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    rest.split_whitespace()
+        .map(|pair| {
+            let (node, nonce) = pair.split_once('=')?;
+            Some((number(node)?, number(nonce)?))
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(|| format!("line `{rest}` is no roster"))
 }
 
 fn field<'a>(line: Option<&'a str>, key: &str) -> Result<&'a str, String> {
@@ -153,7 +203,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let drawn = read_or_draw(dir.path(), "n1").unwrap();
         assert_eq!(read_or_draw(dir.path(), "n1").unwrap(), drawn);
-        let founded = StoredIdentity { cluster: 7, founding: true, ..drawn };
+        let founded = StoredIdentity {
+            cluster: 7,
+            founding: true,
+            starts: 12,
+            nonce: 9,
+            roster: BTreeMap::from([(drawn.node, 9), (3, 4)]),
+            ..drawn
+        };
         write(dir.path(), &founded).unwrap();
         assert_eq!(read(dir.path()).unwrap(), Some(founded.clone()));
 

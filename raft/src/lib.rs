@@ -2,6 +2,7 @@
 //!
 //! See `OVERVIEW.md` for the shape and for what is absent on purpose.
 
+mod admission;
 pub mod apply;
 mod bootstrap;
 mod clock;
@@ -27,6 +28,7 @@ mod metrics;
 mod names;
 mod network;
 mod node;
+mod notes;
 mod observe;
 mod peer_service;
 mod peers;
@@ -47,6 +49,7 @@ mod tenure;
 mod threads;
 pub mod types;
 mod view;
+mod who;
 mod wire;
 
 pub use apply::{AppliedEvent, Attention, RecvError, Subscription};

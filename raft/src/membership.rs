@@ -273,6 +273,7 @@ async fn invite(
         cluster,
         to: id,
         members: known.iter().map(|(id, meta)| member_to_proto(*id, meta)).collect(),
+        roster: node.identity.roster(),
     };
     let mut client = node.peers.client(address);
     let reply = match timeout(JOIN_TIMEOUT, client.join(request)).await {

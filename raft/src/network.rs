@@ -2,6 +2,8 @@
 
 #![allow(clippy::result_large_err, reason = "openraft chose the size of its errors")]
 
+mod acks;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,21 +22,27 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use proto::quorate;
-use tokio::time::Instant;
+use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use crate::config::Timers;
 use crate::log_store::LogStore;
+use crate::notes::PeerNotes;
 use crate::peers::{Peer, Peers};
 use crate::snapshot_transfer::{image_of, send_snapshot};
 use crate::storage::StorageControl;
 use crate::types::{NodeMeta, Snapshot, SnapshotData, TypeConfig, Vote};
 use crate::wire;
 
+use acks::{AckStream, Ledger};
+
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
 pub(crate) struct Network {
     pub(crate) peers: Arc<Peers>,
+    pub(crate) notes: Arc<PeerNotes>,
+    /// The log is to be purged up to here.
+    pub(crate) cutoff: watch::Receiver<u64>,
     pub(crate) storage: StorageControl,
     pub(crate) timers: Timers,
     pub(crate) snapshot_bytes_per_s: u64,
@@ -55,6 +63,8 @@ impl Network {
             target,
             address: node.endpoints.peer.clone(),
             peers: Arc::clone(&self.peers),
+            notes: Arc::clone(&self.notes),
+            cutoff: self.cutoff.clone(),
             purpose,
             storage: self.storage.clone(),
             timers: self.timers,
@@ -85,6 +95,8 @@ pub(crate) struct Connection {
     target: u64,
     address: String,
     peers: Arc<Peers>,
+    notes: Arc<PeerNotes>,
+    cutoff: watch::Receiver<u64>,
     purpose: Purpose,
     storage: StorageControl,
     timers: Timers,
@@ -122,6 +134,32 @@ impl Connection {
         }
     }
 
+    fn ledger(&self) -> Ledger {
+        Ledger {
+            target: self.target,
+            notes: Arc::clone(&self.notes),
+            log: self.storage.log.clone(),
+            leader: Arc::default(),
+        }
+    }
+
+    /// A heartbeat, or an append without a stream.
+    async fn append_once(
+        &self,
+        request: &AppendEntriesRequest<TypeConfig>,
+        within: Duration,
+    ) -> Rpc<StreamAppendResult<TypeConfig>> {
+        let peer = self.peer();
+        let mut client = peer.control();
+        let call = client.heartbeat(peer.request(frame(&self.storage.log, request)));
+        let reply = self.call(RPCTypes::AppendEntries, within, call).await?;
+        let result = parse_ack(&reply);
+        let ledger = self.ledger();
+        ledger.asks(&request.vote);
+        ledger.hears(&result);
+        result
+    }
+
     /// openraft's own back-off ends with the next write, so under load it would dial a dead peer
     /// as fast as that refuses.
     async fn stream_or_pause<S>(
@@ -150,10 +188,12 @@ impl Connection {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         let sent = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&sent);
+        let ledger = self.ledger();
+        let (counted, noting) = (Arc::clone(&sent), ledger.clone());
         let log = self.storage.log.clone();
         let frames = input.map(move |request| {
             counted.fetch_add(1, Ordering::Relaxed);
+            noting.asks(&request.vote);
             frame(&log, &request)
         });
         let peer = self.peer();
@@ -163,6 +203,9 @@ impl Connection {
         let replies = self.call(RPCTypes::AppendEntries, watchdog, call).await?;
         let state = AckStream {
             replies,
+            ledger,
+            cutoff: self.cutoff.clone(),
+            matched: None,
             sent,
             answered: 0,
             watchdog,
@@ -180,46 +223,6 @@ fn frame(log: &LogStore, request: &AppendEntriesRequest<TypeConfig>) -> quorate:
         log.note_committed(committed.index);
     }
     wire::append_to_wire(request)
-}
-
-/// Replies of a peer to appends, with an eye on how long they take.
-struct AckStream {
-    replies: tonic::Streaming<quorate::AppendReply>,
-    sent: Arc<AtomicU64>,
-    answered: u64,
-    watchdog: Duration,
-    timeout: RPCError<TypeConfig>,
-    ended: bool,
-}
-
-impl AckStream {
-    async fn next(mut self) -> Option<(Rpc<StreamAppendResult<TypeConfig>>, AckStream)> {
-        if self.ended {
-            return None;
-        }
-        // openraft never gives a stream up. Without this, a connection that lost its other end
-        // silently would stop replication to that peer for good.
-        let mut waiting_since: Option<Instant> = None;
-        let result = loop {
-            match tokio::time::timeout(self.watchdog / 4, self.replies.message()).await {
-                Ok(Ok(Some(reply))) => break parse_ack(&reply),
-                Ok(Ok(None)) => return None,
-                Ok(Err(status)) => break Err(rpc_error(&status)),
-                Err(_) if self.sent.load(Ordering::Relaxed) <= self.answered => {
-                    waiting_since = None;
-                }
-                Err(_) => {
-                    let since = *waiting_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= self.watchdog {
-                        break Err(self.timeout.clone());
-                    }
-                }
-            }
-        };
-        self.answered += 1;
-        self.ended = !matches!(result, Ok(Ok(_)));
-        Some((result, self))
-    }
 }
 
 fn parse_ack(reply: &quorate::AppendReply) -> Rpc<StreamAppendResult<TypeConfig>> {
@@ -247,11 +250,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        let peer = self.peer();
-        let mut client = peer.control();
-        let call = client.heartbeat(peer.request(frame(&self.storage.log, &rpc)));
-        let reply = self.call(RPCTypes::AppendEntries, option.hard_ttl(), call).await?;
-        Ok(parse_ack(&reply)?.into())
+        Ok(self.append_once(&rpc, option.hard_ttl()).await?.into())
     }
 
     fn stream_append<'s, S>(
@@ -270,12 +269,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let Some(request) = input.next().await else {
                 return Ok(futures::stream::empty().boxed());
             };
-            let peer = self.peer();
-            let mut client = peer.control();
-            let call = client.heartbeat(peer.request(frame(&self.storage.log, &request)));
-            let reply = self.call(RPCTypes::AppendEntries, option.hard_ttl(), call).await?;
-            let result = parse_ack(&reply);
-            Ok(futures::stream::once(std::future::ready(result)).boxed())
+            let result = self.append_once(&request, option.hard_ttl()).await?;
+            Ok(futures::stream::once(std::future::ready(Ok(result))).boxed())
         })
     }
 
@@ -288,7 +283,11 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         let mut client = peer.control();
         let call = client.vote(peer.request(wire::vote_request_to_wire(&rpc)));
         let reply = self.call(RPCTypes::Vote, option.hard_ttl(), call).await?;
-        wire::vote_response_from_wire(&reply).map_err(|error| network_error(&error))
+        let response =
+            wire::vote_response_from_wire(&reply).map_err(|error| network_error(&error))?;
+        // Whoever answers has its vote on disk.
+        self.notes.voted(self.target, response.vote.leader_id);
+        Ok(response)
     }
 
     async fn pre_vote(

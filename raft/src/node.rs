@@ -1,8 +1,8 @@
 //! A node of the cluster: what the layer above talks to.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tonic::Status as Refusal;
 
 use crate::apply::{Attention, Subscription};
 use crate::clock::Clock;
@@ -30,7 +31,8 @@ use crate::identity::StoredIdentity;
 use crate::inbound::Inbound;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
-use crate::peers::{Identity, Peers};
+use crate::notes::PeerNotes;
+use crate::peers::Peers;
 use crate::propose::{Committed, Proposer};
 use crate::read::ReadBarrier;
 use crate::status::{NodeState, Role, Status};
@@ -39,6 +41,7 @@ use crate::tenure::Tenure;
 use crate::threads::RaftThreads;
 use crate::types::{Endpoints, NodeMeta};
 use crate::view::View;
+use crate::who::Identity;
 use crate::{hand_over, membership, start};
 
 /// Answers questions of other nodes on behalf of the layer above.
@@ -65,6 +68,16 @@ pub(crate) struct Inner {
     pub(crate) identity: Arc<Identity>,
     /// What is on disk; also the lock of those who change it.
     pub(crate) stored_identity: tokio::sync::Mutex<StoredIdentity>,
+    /// How often a node was started on this directory, this time included.
+    pub(crate) starts: u64,
+    /// Drawn for this start.
+    pub(crate) run: u64,
+    /// What the others have promised.
+    pub(crate) notes: Arc<PeerNotes>,
+    /// The engine runs: this node takes part in its cluster.
+    pub(crate) admitted: AtomicBool,
+    /// Why it never will with this directory, and what to do.
+    pub(crate) refused: OnceLock<String>,
     pub(crate) meta: NodeMeta,
     pub(crate) version: String,
     pub(crate) data_dir: PathBuf,
@@ -106,6 +119,45 @@ impl Inner {
             }
             changed
         });
+    }
+
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_admitted(&self) {
+        self.admitted.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn note_refused(&self, reason: String) {
+        // The first reason stays.
+        drop(self.refused.set(reason));
+    }
+
+    /// # Errors
+    /// This node takes no part in its cluster, for now or for good.
+    pub(crate) fn check_admitted(&self) -> Result<(), Refusal> {
+        let node = self.identity.node;
+        if let Some(reason) = self.refused.get() {
+            return Err(Refusal::failed_precondition(format!("node {node:016x} is out: {reason}")));
+        }
+        match self.is_admitted() {
+            true => Ok(()),
+            false => Err(Refusal::unavailable(format!(
+                "node {node:016x} still asks its peers whether it may take part"
+            ))),
+        }
+    }
+
+    /// Makes durable what is noted of the others.
+    pub(crate) async fn save_notes(&self) {
+        let notes = Arc::clone(&self.notes);
+        let saved = tokio::task::spawn_blocking(move || notes.save()).await;
+        match saved {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "what the peers promised is not saved"),
+            Err(error) => tracing::error!(%error, "saving what the peers promised panicked"),
+        }
     }
 
     fn state_now(&self) -> NodeState {

@@ -13,7 +13,7 @@ use crate::convert::member_to_proto;
 use crate::error::LeaderHint;
 use crate::node::Inner;
 use crate::status::{LogIdView, Member, NodeState, PeerProgress, Role, Status};
-use crate::{bootstrap, hand_over, membership, tasks};
+use crate::{admission, bootstrap, hand_over, membership, tasks};
 
 /// Indexes and lags in the status are this old at most.
 const STATUS_PERIOD: Duration = Duration::from_millis(100);
@@ -23,6 +23,8 @@ const STALL_PERIOD: Duration = Duration::from_millis(100);
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 /// A change of voters that is half way twice in a row has stopped there.
 const JOINT_PERIOD: Duration = Duration::from_millis(500);
+/// What peers promised since then is not noted after a crash of this node.
+const NOTES_PERIOD: Duration = Duration::from_secs(30);
 const RETENTION_PERIOD: Duration = Duration::from_secs(1);
 /// A command that a leader has held for so long is offered again, under the same id.
 const RESEND_AFTER: Duration = Duration::from_secs(2);
@@ -37,6 +39,7 @@ pub(crate) fn start(node: &Arc<Inner>) {
     spawn(node, "stalls", watch_stalls);
     spawn(node, "joint", complete_joint_changes);
     spawn(node, "retention", retain);
+    spawn(node, "notes", save_notes);
 }
 
 /// Runs `task` until the node stops.
@@ -88,6 +91,7 @@ fn update_status(node: &Inner) {
         let progress = PeerProgress {
             lag_entries: last_log_index.saturating_sub(matched),
             matched,
+            forgot: node.notes.has_forgotten(*id),
             silent: heard.map(|at| openraft::Instant::elapsed(&*at)),
         };
         (*id, progress)
@@ -117,6 +121,7 @@ fn update_status(node: &Inner) {
             snapshot_index: index(&data.snapshot),
             purged_index: index(&data.purged),
             joint: membership.get_joint_config().len() > 1,
+            refused: node.refused.get().cloned(),
             members,
             peers: peers.filter(|(id, _)| *id != own).collect(),
         };
@@ -136,7 +141,7 @@ fn update_status(node: &Inner) {
 
 /// A node that joins first sees memberships from before its time, without itself.
 fn state_of(node: &Inner, now: NodeState, removed: bool, has_members: bool) -> NodeState {
-    if removed {
+    if removed || node.refused.get().is_some() {
         return NodeState::NotMember;
     }
     if now != NodeState::NotMember || !has_members {
@@ -157,6 +162,15 @@ fn role(state: ServerState) -> Role {
 
 /// Brings the node from its start to its work.
 async fn recover(node: Arc<Inner>) {
+    if let Err(reason) = admission::admit(&node).await {
+        admission::refuse(&node, &reason);
+        return;
+    }
+    spawn(&node, "ask the rest", |node| async move {
+        if let Err(reason) = admission::ask_the_rest(&node).await {
+            (node.on_fatal)(&reason);
+        }
+    });
     bootstrap::find_cluster(&node).await;
     node.set_state(NodeState::Recovering);
     if let Err(reason) = bootstrap::note_used(&node).await {
@@ -214,6 +228,17 @@ async fn watch_fatal(node: Arc<Inner>) {
                 (node.on_fatal)(&format!("consensus stopped: {fatal}"));
             }
             return;
+        }
+    }
+}
+
+async fn save_notes(node: Arc<Inner>) {
+    let mut tick = tokio::time::interval(NOTES_PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if node.notes.is_unsaved() {
+            node.save_notes().await;
         }
     }
 }

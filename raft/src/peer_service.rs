@@ -35,6 +35,7 @@ impl PeerService {
     /// Who calls, and what; only nodes that mean this one get through.
     fn admit<T>(&self, request: Request<T>) -> Result<(u64, T), Status> {
         let from = self.node.identity.check(request.metadata())?;
+        self.node.check_admitted()?;
         Ok((from, request.into_inner()))
     }
 }
@@ -133,9 +134,11 @@ impl Peer for PeerService {
         &self,
         request: Request<quorate::VoteRequest>,
     ) -> Result<Response<quorate::VoteReply>, Status> {
-        let (_, request) = self.admit(request)?;
+        let (from, request) = self.admit(request)?;
         let request =
             wire::vote_request_from_wire(&request).map_err(|error| undecodable(&error))?;
+        // Who asks for votes has its own on disk.
+        self.node.notes.voted(from, request.vote.leader_id);
         let response = self.node.engine.vote(request).await.map_err(stopped)?;
         Ok(Response::new(wire::vote_response_to_wire(&response)))
     }
@@ -251,9 +254,9 @@ impl Peer for PeerService {
 
     async fn hello(
         &self,
-        _request: Request<quorate::HelloRequest>,
+        request: Request<quorate::HelloRequest>,
     ) -> Result<Response<quorate::HelloReply>, Status> {
-        Ok(Response::new(bootstrap::hello(&self.node).await))
+        Ok(Response::new(bootstrap::hello(&self.node, request.into_inner()).await))
     }
 
     async fn found(

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -28,70 +27,12 @@ pub(crate) const TO_KEY: &str = "quorate-to";
 /// The newest version of the peer protocol that the caller knows, and the oldest.
 pub(crate) const WIRE_KEY: &str = "quorate-wire";
 pub(crate) const WIRE_OLDEST_KEY: &str = "quorate-wire-oldest";
+pub(crate) const NONCE_KEY: &str = "quorate-nonce";
+pub(crate) const TO_NONCE_KEY: &str = "quorate-to-nonce";
 
 /// A stream may run this far ahead of its reader; large enough never to pace replication.
 const WINDOW_BYTES: u32 = 8 << 20;
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
-
-/// Who this node is to others. The cluster is set once, when the node gets one.
-#[derive(Debug)]
-pub(crate) struct Identity {
-    pub(crate) node: u64,
-    cluster: AtomicU64,
-}
-
-impl Identity {
-    pub(crate) fn new(node: u64, cluster: u64) -> Arc<Identity> {
-        Arc::new(Identity { node, cluster: AtomicU64::new(cluster) })
-    }
-
-    /// Zero while the node has none.
-    pub(crate) fn cluster(&self) -> u64 {
-        self.cluster.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_cluster(&self, cluster: u64) {
-        self.cluster.store(cluster, Ordering::Release);
-    }
-
-    /// Who calls, if the caller means this node in this cluster.
-    ///
-    /// # Errors
-    /// `FAILED_PRECONDITION` that names both sides.
-    pub(crate) fn check(&self, metadata: &MetadataMap) -> Result<u64, Status> {
-        let cluster = number(metadata, CLUSTER_KEY, 16)?;
-        let from = number(metadata, FROM_KEY, 16)?;
-        let to = number(metadata, TO_KEY, 16)?;
-        let newest = number(metadata, WIRE_KEY, 10)?;
-        let wire = wire_range(number(metadata, WIRE_OLDEST_KEY, 10).unwrap_or(newest), newest);
-        let own = self.cluster();
-        if PEER.shared_with(wire).is_none() {
-            return Err(Status::failed_precondition(format!(
-                "node {from:016x} speaks {wire} of the peer protocol, node {:016x} {PEER}: run \
-                 releases on both that are next to each other",
-                self.node
-            )));
-        }
-        if cluster != own {
-            let own = match own {
-                0 => "no cluster".to_owned(),
-                own => format!("cluster {own:016x}"),
-            };
-            return Err(Status::failed_precondition(format!(
-                "node {from:016x} belongs to cluster {cluster:016x}, node {:016x} to {own}",
-                self.node
-            )));
-        }
-        if to != self.node {
-            return Err(Status::failed_precondition(format!(
-                "node {from:016x} of cluster {cluster:016x} looks for node {to:016x} here, this \
-                 is node {:016x}",
-                self.node
-            )));
-        }
-        Ok(from)
-    }
-}
 
 /// What a peer says of the versions that it speaks; numbers beyond any version stand for the
 /// largest.
@@ -100,7 +41,7 @@ pub(crate) fn wire_range(oldest: u64, newest: u64) -> Versions {
     Versions { oldest: version(oldest), newest: version(newest) }
 }
 
-fn number(metadata: &MetadataMap, key: &'static str, radix: u32) -> Result<u64, Status> {
+pub(crate) fn number(metadata: &MetadataMap, key: &'static str, radix: u32) -> Result<u64, Status> {
     metadata
         .get(key)
         .and_then(|value| value.to_str().ok())
@@ -203,6 +144,11 @@ impl Peers {
         }
     }
 
+    /// Drops all connections: the next ones are made with what is known of this node and the others by then.
+    pub(crate) fn forget_connections(&self) {
+        self.known.lock().peers.clear();
+    }
+
     /// The connections to `node`, made anew where its address has changed.
     pub(crate) fn at(&self, node: u64, address: &str) -> Arc<Peer> {
         let cluster = self.identity.cluster();
@@ -267,6 +213,13 @@ impl Peers {
         insert(TO_KEY, format!("{to:016x}"));
         insert(WIRE_KEY, PEER.newest.to_string());
         insert(WIRE_OLDEST_KEY, PEER.oldest.to_string());
+        let nonce_of_receiver = self.identity.nonce_of(to);
+        if self.identity.nonce != 0 {
+            insert(NONCE_KEY, format!("{:016x}", self.identity.nonce));
+        }
+        if nonce_of_receiver != 0 {
+            insert(TO_NONCE_KEY, format!("{nonce_of_receiver:016x}"));
+        }
         metadata
     }
 }

@@ -17,7 +17,8 @@ use crate::generation::{self, GenerationError};
 use crate::identity::{self, StoredIdentity};
 use crate::log_store::peek::peek;
 use crate::log_store::{LogOptions, LogStore, RocksLog};
-use crate::rocks::{BuildError, StateBuilder};
+use crate::notes;
+use crate::rocks::{BuildError, RocksMemory, StateBuilder, StateMemory, Tables};
 use crate::storage::{Storage, StorageOptions};
 use crate::storage_metrics::StorageMetrics;
 use crate::types::{
@@ -196,8 +197,17 @@ pub fn force_new_cluster(data_dir: &Path) -> Result<u64, RecoverError> {
     let index = last.map_or(0, |last| last.index + 1);
     // First the identity: from here on the former peers are strangers, whatever follows.
     let cluster = identity::random_id();
-    let next = StoredIdentity { cluster, founding: false, used: true, ..offline.identity.clone() };
+    let next = StoredIdentity {
+        cluster,
+        founding: false,
+        used: true,
+        nonce: 0,
+        roster: BTreeMap::new(),
+        ..offline.identity.clone()
+    };
     identity::write(data_dir, &next)?;
+    let failed = |error: std::io::Error| RecoverError::Log(error.to_string());
+    notes::forget(data_dir).map_err(failed)?;
     let entry = Entry {
         log_id: LogId::new(leader_id, index),
         payload: EntryPayload::Membership(membership),
@@ -289,6 +299,9 @@ pub fn restore(
         cluster: plan.cluster,
         founding: false,
         used: true,
+        starts: 0,
+        nonce: identity::random_id(),
+        roster: BTreeMap::new(),
     };
     identity::write(path, &identity)?;
     Ok(())

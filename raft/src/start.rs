@@ -1,7 +1,7 @@
 //! Puts a node together, in the one order that works.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,8 +23,9 @@ use crate::leadership::{Leadership, watch_leadership};
 use crate::line::Lines;
 use crate::network::Network;
 use crate::node::{Inner, PeerHandler};
+use crate::notes::PeerNotes;
 use crate::peer_service::PeerService;
-use crate::peers::{Identity, Peers};
+use crate::peers::Peers;
 use crate::propose::Proposer;
 use crate::pump::Pump;
 use crate::read::{ReadBarrier, ReadRounds};
@@ -32,6 +33,7 @@ use crate::status::Status;
 use crate::storage::Storage;
 use crate::tenure::watch_tenure;
 use crate::types::NodeMeta;
+use crate::who::Identity;
 use crate::{bootstrap, failure, observe, tasks};
 
 /// Runs on the node's own threads, `handle`; those who will ask the node wait on `callers`.
@@ -44,11 +46,14 @@ pub(crate) async fn start(
     let engine_config =
         engine_config(&options.timers).map_err(|error| StartError::Timers(error.to_string()))?;
     let dir_lock = DirLock::take(&options.data_dir)?;
-    let stored = identity::read_or_draw(&options.data_dir, &options.name)?;
+    let mut stored = identity::read_or_draw(&options.data_dir, &options.name)?;
+    // Before anyone hears of this start.
+    stored.starts += 1;
+    identity::write(&options.data_dir, &stored)?;
     if stored.cluster == 0 {
         bootstrap::check_initial_cluster(&options.name, &options.initial_cluster)?;
     }
-    let identity = Identity::new(stored.node, stored.cluster);
+    let identity = Identity::new(&stored);
     let proposer =
         Proposer::new(stored.node, identity::random_id(), options.limits, callers.clone());
     let sink: Arc<dyn OutcomeSink> = Arc::clone(&proposer) as Arc<dyn OutcomeSink>;
@@ -61,8 +66,12 @@ pub(crate) async fn start(
         handle.clone(),
         callers.clone(),
     );
+    let notes = Arc::new(PeerNotes::open(&options.data_dir, stored.cluster));
+    let cutoff = watch::Sender::new(0);
     let network = Network {
         peers: Arc::clone(&peers),
+        notes: Arc::clone(&notes),
+        cutoff: cutoff.subscribe(),
         storage: control.clone(),
         timers: options.timers,
         snapshot_bytes_per_s: options.limits.snapshot_bytes_per_s,
@@ -83,6 +92,11 @@ pub(crate) async fn start(
     );
     let inner = Arc::new(Inner {
         identity,
+        starts: stored.starts,
+        run: identity::random_id(),
+        notes,
+        admitted: AtomicBool::new(false),
+        refused: OnceLock::new(),
         meta: NodeMeta { name: options.name, endpoints: options.advertise },
         version: options.version,
         data_dir: options.data_dir,
@@ -110,7 +124,8 @@ pub(crate) async fn start(
         stored_identity: tokio::sync::Mutex::new(stored),
     });
     let cancel = inner.cancel.clone();
-    // Before the engine runs: the first leadership must find everybody listening.
+    // Before the engine runs, which `observe` begins with: the first leadership must find everybody
+    // listening.
     tasks::spawn(
         &handle,
         "leadership",
@@ -122,7 +137,6 @@ pub(crate) async fn start(
         watch_tenure(engine.clone(), leadership.clone(), tenure_sender, cancel.clone()),
     );
     serve_peers(&inner, options.listen);
-    engine.run();
     let pump = Pump {
         proposer,
         inbound: Arc::clone(&inner.inbound),

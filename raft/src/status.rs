@@ -68,6 +68,8 @@ pub struct PeerProgress {
     /// Entries that this peer still has to store.
     pub lag_entries: u64,
     pub matched: u64,
+    /// It lacks entries, or a vote, that it had acknowledged: what it says cannot be counted on.
+    pub forgot: bool,
     /// Since the peer last answered; `None` if it never did.
     pub silent: Option<Duration>,
 }
@@ -92,6 +94,8 @@ pub struct Status {
     pub members: Vec<Member>,
     /// The membership is between two sets of voters.
     pub joint: bool,
+    /// Why this node takes no part in its cluster, ever, and what to do.
+    pub refused: Option<String>,
     /// Filled on the leader only.
     pub peers: BTreeMap<u64, PeerProgress>,
 }
@@ -133,6 +137,7 @@ impl Status {
             purged_index: 0,
             members: Vec::new(),
             joint: false,
+            refused: None,
             peers: BTreeMap::new(),
         }
     }

@@ -159,6 +159,11 @@ fn raft(page: &mut Page, node: &Node) {
         "Members, learners among them",
         status.members.len() as u64,
     );
+    page.gauge(
+        "quorate_raft_is_refused",
+        "Whether this node must take no part in its cluster with its data directory",
+        u64::from(status.refused.is_some()),
+    );
     page.gauge("quorate_raft_voters_count", "Members that vote", status.voters().count() as u64);
     let name = |id: &u64| status.member(*id).map_or("", |member| member.meta.name.as_str());
     for (id, progress) in &status.peers {
@@ -167,6 +172,14 @@ fn raft(page: &mut Page, node: &Node) {
             "Entries that a peer still lacks, on the leader",
             &[("peer", name(id))],
             progress.lag_entries,
+        );
+    }
+    for (id, progress) in &status.peers {
+        page.labelled(
+            "quorate_raft_peer_forgot",
+            "Whether a peer was seen to lack what it had acknowledged, on the leader",
+            &[("peer", name(id))],
+            u64::from(progress.forgot),
         );
     }
     for (id, progress) in &status.peers {

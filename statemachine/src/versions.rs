@@ -63,8 +63,9 @@ pub const STATE: Versions = Versions::new(1, 1);
 
 /// Text of the file that holds a node's identity.
 ///
-/// - 1, 2026-11-24.
-pub const IDENTITY: Versions = Versions::new(1, 1);
+/// - 2, 2026-11-29: number of starts; nonce and roster of a restored directory. 1 was never
+///   released.
+pub const IDENTITY: Versions = Versions::new(2, 2);
 
 /// Manifest of a snapshot and its transfer.
 ///

@@ -82,6 +82,62 @@ async fn a_wiped_node_waits_until_it_is_taken_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_node_of_a_cluster_grown_from_one_founds_no_second_one() {
+    let mut cluster = Cluster::start(1).await;
+    let alone = cluster.initial.clone();
+    let old_id = cluster.node(0).id();
+    let n = cluster.plan_another("n2").await;
+    let second = cluster.run_with(n, Vec::new()).await.unwrap();
+    let address = cluster.address(n).to_owned();
+    let id = cluster.node(0).add_learner(&address, soon()).await.unwrap();
+    second.wait_for_state(NodeState::Hot, soon()).await.unwrap();
+    while let Err(error) = cluster.node(0).promote(id, soon()).await {
+        assert!(error.to_string().contains("lacks"), "{error}");
+    }
+    write(cluster.node(0), "key", "kept").await.unwrap();
+    cluster.crash(0).await;
+    cluster.wipe(0);
+    // As it was started the first time: with itself alone.
+    let wiped = cluster.run_with(0, alone).await.unwrap();
+    until("it knows that it is no member", || {
+        wiped.status().borrow().state == NodeState::NotMember
+    })
+    .await;
+    assert_ne!(wiped.id(), old_id);
+    assert_eq!((wiped.cluster_id(), wiped.status().borrow().term), (0, 0));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_reach_each_other_over_ipv6_and_by_name() {
+    for host in ["[::1]", "localhost"] {
+        let mut cluster = Cluster::plan_on(host, 3).await;
+        cluster.tune = Arc::new(|_, options| options.dialer = Arc::new(TcpDialer::default()));
+        let cluster = cluster.start_all().await;
+        write(cluster.node(1), "key", host).await.unwrap();
+        assert_eq!(value(cluster.node(2), "key").await.unwrap(), host);
+        cluster.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_server_that_is_slower_than_a_connection_holds_nobody_up() {
+    let mut cluster = Cluster::plan_on("localhost", 3).await;
+    cluster.tune = Arc::new(|_, options| {
+        let lookup = |name: String| -> futures::future::BoxFuture<'static, _> {
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_millis(600)).await;
+                Ok(tokio::net::lookup_host(name).await?.collect::<Vec<_>>())
+            })
+        };
+        options.dialer = Arc::new(TcpDialer::with_lookup(Arc::new(lookup)));
+    });
+    let cluster = cluster.start_all().await;
+    write(cluster.node(0), "key", "value").await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_of_another_cluster_is_refused() {
     let mut cluster = Cluster::start(3).await;
     let mut other = Cluster::start(1).await;

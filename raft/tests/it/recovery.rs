@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use raft::recover::{
     PutRow, RecoverError, RestoreMember, RestorePlan, force_new_cluster, inspect, restore,
 };
-use raft::{Consistency, NodeState};
+use raft::{Consistency, Node, NodeState};
 use statemachine::{Direction, Fault, StateRead, Table};
 
 use crate::cluster::{Cluster, soon, until, value, within, write};
+use crate::support::copy_dir;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_survivor_of_a_lost_majority_goes_on_alone_under_a_new_cluster_id() {
@@ -83,6 +84,131 @@ fn all_rows(store: &dyn StateRead, put: &mut PutRow<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// What member `n` of a restored cluster is made from.
+fn plan_for(target: &Cluster, n: usize) -> RestorePlan {
+    let members: Vec<RestoreMember> = (0..3)
+        .map(|n| RestoreMember {
+            id: 1001 + n as u64,
+            name: target.initial[n].0.clone(),
+            peer: target.address(n).to_owned(),
+        })
+        .collect();
+    RestorePlan {
+        data_dir: target.data_dir(n),
+        node: members[n].id,
+        cluster: 77,
+        members,
+        index: 3,
+        term: 5,
+        revision_bump: 1_000,
+    }
+}
+
+/// A cluster of three directories that were restored from nothing; none runs.
+async fn three_restored() -> Cluster {
+    let cluster = Cluster::plan(3).await;
+    for n in 0..3 {
+        restore(&plan_for(&cluster, n), &mut |_| Ok(())).unwrap();
+    }
+    cluster
+}
+
+fn is_out(node: &Node) -> bool {
+    node.status().borrow().refused.is_some()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_restored_again_never_stands_for_what_the_first_one_acknowledged() {
+    let mut cluster = three_restored().await.start_all().await;
+    let leader = cluster.wait_leader().await;
+    let others = cluster.others(leader);
+    let (away, again) = (others[0], others[1]);
+    cluster.isolate(away);
+    for n in 0..100 {
+        write(cluster.node(leader), &format!("key-{n}"), "kept").await.unwrap();
+    }
+    cluster.crash(again).await;
+    cluster.wipe(again);
+    restore(&plan_for(&cluster, again), &mut |_| Ok(())).unwrap();
+    let second = cluster.run(again).await.unwrap();
+    cluster.crash(leader).await;
+    cluster.net.heal();
+    // Together they would be a majority that knows none of the keys.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(cluster.leader(), None);
+    cluster.run(leader).await.unwrap();
+    for n in [leader, away] {
+        cluster.node(n).wait_for_state(NodeState::Hot, soon()).await.unwrap();
+    }
+    for n in 0..100 {
+        let value = value(cluster.node(away), &format!("key-{n}")).await;
+        assert_eq!(value.as_deref(), Some("kept"), "key-{n}");
+    }
+    until("the second directory is refused", || is_out(&second)).await;
+    let reason = second.status().borrow().refused.clone().unwrap();
+    assert!(reason.contains("quorate member replace"), "{reason}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_cluster_begins_once_all_its_members_know_each_other() {
+    let mut cluster = three_restored().await;
+    cluster.run(0).await.unwrap();
+    cluster.run(1).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for node in cluster.nodes.values() {
+        assert_eq!(node.status().borrow().state, NodeState::Founding);
+    }
+    // A member may still be made again: it has acknowledged nothing.
+    cluster.crash(1).await;
+    cluster.wipe(1);
+    restore(&plan_for(&cluster, 1), &mut |_| Ok(())).unwrap();
+    cluster.run(1).await.unwrap();
+    cluster.run(2).await.unwrap();
+    // Interrupted as soon as one of them has begun.
+    until("one has begun", || {
+        cluster.nodes.values().any(|node| node.status().borrow().state > NodeState::NotMember)
+    })
+    .await;
+    for n in 0..3 {
+        cluster.crash(n).await;
+    }
+    let cluster = cluster.start_all().await;
+    write(cluster.node(2), "key", "founded").await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_was_put_back_as_a_whole_is_refused() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.wait_leader().await;
+    let back = cluster.others(leader)[0];
+    write(cluster.node(back), "key", "old").await.unwrap();
+    cluster.crash(back).await;
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(&cluster.data_dir(back), copy.path());
+    cluster.run(back).await.unwrap();
+    cluster.wait_ready().await;
+    for n in 0..20 {
+        write(cluster.node(back), "key", &n.to_string()).await.unwrap();
+    }
+    cluster.crash(back).await;
+    cluster.wipe(back);
+    copy_dir(copy.path(), &cluster.data_dir(back));
+    let node = cluster.run(back).await.unwrap();
+    until("the directory is refused", || is_out(&node)).await;
+    let reason = node.status().borrow().refused.clone().unwrap();
+    assert!(reason.contains("put back to an earlier state"), "{reason}");
+    write(cluster.node(leader), "key", "new").await.unwrap();
+    // Whoever leads does not count on it any more.
+    let id = node.id();
+    let status = cluster.node(leader).status();
+    until("it counts as one that forgot", || status.borrow().peers[&id].forgot).await;
+    let refused = cluster.node(leader).transfer_leader(Some(id), soon()).await.unwrap_err();
+    assert!(refused.to_string().contains("lacks what it had acknowledged"), "{refused}");
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_restored_directories_form_a_cluster_with_the_same_content() {
     let source = Cluster::start(1).await;
@@ -93,23 +219,8 @@ async fn three_restored_directories_form_a_cluster_with_the_same_content() {
     let ((revision, index), pinned) = view.pin(|state| (state.revision(), state.last_index()));
 
     let mut target = Cluster::plan(3).await;
-    let members: Vec<RestoreMember> = (0..3)
-        .map(|n| RestoreMember {
-            id: 1001 + n as u64,
-            name: target.initial[n].0.clone(),
-            peer: target.address(n).to_owned(),
-        })
-        .collect();
     for n in 0..3 {
-        let plan = RestorePlan {
-            data_dir: target.data_dir(n),
-            node: members[n].id,
-            cluster: 77,
-            members: members.clone(),
-            index,
-            term: 5,
-            revision_bump: 1_000,
-        };
+        let plan = RestorePlan { index, ..plan_for(&target, n) };
         restore(&plan, &mut |put| all_rows(&pinned, put)).unwrap();
         let again = restore(&plan, &mut |put| all_rows(&pinned, put));
         assert!(matches!(again, Err(RecoverError::NotEmpty { .. })));

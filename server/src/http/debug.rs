@@ -53,6 +53,7 @@ pub(super) async fn status(State(pages): State<Arc<Pages>>) -> Json<Value> {
                 "client": member.meta.endpoints.client,
                 "http": member.meta.endpoints.http,
                 "matched_index": progress.map(|progress| progress.matched),
+                "forgot": progress.map(|progress| progress.forgot),
                 "lag_entries": progress.map(|progress| progress.lag_entries),
                 "silent_ms": progress
                     .and_then(|progress| progress.silent)

@@ -53,10 +53,22 @@ pub(super) fn of(node: &Node, data_dir: &Path, started: Instant) -> admin::NodeS
             trouble.attempts, trouble.error
         ));
     }
+    for member in &status.members {
+        if status.peers.get(&member.id).is_some_and(|progress| progress.forgot) {
+            reply.warnings.push(format!(
+                "{} lacks what it had acknowledged: its disk lost it, or its data directory was \
+                 put back; stop it, wipe its directory, start it again and run `quorate member \
+                 replace {} --with {}`",
+                member.meta.name, member.meta.name, member.meta.endpoints.peer
+            ));
+        }
+    }
     if status.joint {
         reply.warnings.push("a membership change is not complete yet".to_owned());
     }
-    if status.state == NodeState::NotMember {
+    if let Some(reason) = &status.refused {
+        reply.warnings.push(format!("takes no part in its cluster: {reason}"));
+    } else if status.state == NodeState::NotMember {
         reply.warnings.push(format!(
             "waits outside the cluster: `quorate member replace {} --with {}` takes it in",
             status.name,

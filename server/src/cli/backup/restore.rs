@@ -104,8 +104,8 @@ pub(super) fn run(args: &RestoreArgs) -> anyhow::Result<Ending> {
         format!(
             "{} holds revision {} ({} rows) for {} of the new cluster {}\n\n\
              Restore the other members ({}) with the same file and --initial-cluster, then start \
-             all with `quorate serve`. Garbage collection of the coordinator waits until an \
-             operator runs `quorate gc resume`.",
+             all with `quorate serve`: the cluster begins once all of them run. Garbage collection \
+             of the coordinator waits until an operator runs `quorate gc resume`.",
             restored.data_dir,
             restored.revision,
             restored.rows,
