@@ -45,6 +45,15 @@ pub(crate) fn is_healthy(node: &Inner, id: u64) -> bool {
     heard.is_some_and(|at| openraft::Instant::elapsed(&*at) < node.timers.election_max * 2)
 }
 
+/// Up to where every other member has the log that answers this leader; `None` where this node
+/// does not lead, or no member answers.
+pub(crate) fn followed(node: &Inner) -> Option<u64> {
+    let metrics = node.engine.data_metrics().borrow_watched().clone();
+    let matched = metrics.replication.as_ref()?.iter();
+    let others = matched.filter(|(id, _)| **id != node.identity.node && is_healthy(node, **id));
+    others.map(|(_, log_id)| log_id.as_ref().map_or(0, |log_id| log_id.index)).min()
+}
+
 /// The healthy other voters, those with most of the log first.
 fn candidates(node: &Inner) -> Vec<u64> {
     let own = node.identity.node;

@@ -20,6 +20,7 @@ mod generation;
 mod hand_over;
 mod identity;
 mod inbound;
+mod intake;
 mod leadership;
 mod line;
 pub mod log_store;

@@ -34,7 +34,7 @@ use crate::retention::Ledger;
 use crate::storage_metrics::StorageMetrics;
 use crate::types::{Entry, EntryPayload, LogId, TypeConfig, Vote};
 
-pub use disk::{Fact, LogBatch, LogChange, LogDisk, VisitRow};
+pub use disk::{DiskSeam, Fact, LogBatch, LogChange, LogDisk, VisitRow};
 pub use memory_log::MemoryLog;
 pub use recover::LogOpenError;
 pub use rocks_log::{RocksLog, RocksLogError};

@@ -13,6 +13,8 @@ pub struct Metrics {
     pub pending_bytes: usize,
     /// Bytes of other nodes' commands that wait at this leader.
     pub inbound_bytes: usize,
+    /// Entries in the log, roughly.
+    pub log_bytes: u64,
     /// Size on disk and in memtables of the state.
     pub state_disk_bytes: u64,
     pub state_memtable_bytes: u64,
@@ -28,6 +30,7 @@ impl Metrics {
             pending_commands,
             pending_bytes,
             inbound_bytes: node.inbound.size_bytes(),
+            log_bytes: node.storage.log.size_bytes(),
             state_disk_bytes: node.storage.state.disk_bytes(),
             state_memtable_bytes: node.storage.state.memtable_bytes(),
             snapshot_trouble: node.storage.snapshot_trouble(),

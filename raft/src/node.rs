@@ -29,6 +29,7 @@ use crate::engine::Engine;
 use crate::error::{AskError, LeaderHint, MembershipError, ProposeError, ReadError, StartError};
 use crate::identity::StoredIdentity;
 use crate::inbound::Inbound;
+use crate::intake::Intake;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::notes::PeerNotes;
@@ -89,6 +90,9 @@ pub(crate) struct Inner {
     pub(crate) storage: StorageControl,
     pub(crate) peers: Arc<Peers>,
     pub(crate) inbound: Arc<Inbound>,
+    pub(crate) intake: Intake,
+    /// Streams to followers that lack entries up to here are given up.
+    pub(crate) cutoff: watch::Sender<u64>,
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) barrier: Arc<ReadBarrier>,
     pub(crate) confirmer: Arc<Confirmer>,

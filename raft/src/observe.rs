@@ -293,10 +293,19 @@ async fn retain(node: Arc<Inner>) {
         if (needed || node.storage.snapshot_is_due()) && trigger.snapshot().await.is_err() {
             return;
         }
-        if let Some(upto) = node.storage.purge_upto()
-            && trigger.purge_log(upto).await.is_err()
-        {
-            return;
+        let followed = hand_over::followed(&node);
+        if let Some(upto) = node.storage.purge_upto(followed) {
+            // openraft keeps what a stream still has to send, however much that is.
+            if followed.is_some_and(|followed| followed < upto) {
+                tracing::warn!(
+                    upto,
+                    "the log is too large: a follower that is late gets a snapshot"
+                );
+                node.cutoff.send_replace(upto);
+            }
+            if trigger.purge_log(upto).await.is_err() {
+                return;
+            }
         }
     }
 }

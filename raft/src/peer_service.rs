@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt};
-use openraft::raft::AppendEntriesRequest;
-use parking_lot::Mutex;
+use futures::{StreamExt, TryStreamExt};
 use proto::quorate::peer_server::Peer;
 use proto::quorate::{self, read_index_reply};
 use tokio::sync::mpsc;
@@ -13,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::inbound::{Answer, InboundRun};
 use crate::node::Inner;
-use crate::types::{LeaderId, TypeConfig};
+use crate::types::LeaderId;
 use crate::wire::{self, WireError};
 use crate::{bootstrap, membership, snapshot_transfer, tasks};
 
@@ -46,25 +44,6 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 
 fn undecodable(error: &WireError) -> Status {
     Status::invalid_argument(error.to_string())
-}
-
-/// Requests up to the first that cannot be understood, whose error is left in `failed`.
-fn decode_appends(
-    input: Streaming<quorate::AppendRequest>,
-    failed: Arc<Mutex<Option<Status>>>,
-) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
-    input.scan((), move |(), message| {
-        let request = message.and_then(|message| {
-            wire::append_from_wire(message).map_err(|error| undecodable(&error))
-        });
-        std::future::ready(match request {
-            Ok(request) => Some(request),
-            Err(status) => {
-                *failed.lock() = Some(status);
-                None
-            }
-        })
-    })
 }
 
 async fn read_index(
@@ -100,17 +79,8 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<quorate::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let (_, input) = self.admit(request)?;
-        let failed = Arc::new(Mutex::new(None));
-        let requests = decode_appends(input, Arc::clone(&failed));
-        let results = self.node.engine.stream_append(requests).map(|result| match result {
-            Ok(result) => Ok(wire::append_result_to_wire(&result)),
-            Err(fatal) => Err(stopped(fatal)),
-        });
-        // A request that cannot be understood ends the stream with an error, never in silence.
-        let end = futures::stream::once(async move { failed.lock().take() })
-            .filter_map(|status| std::future::ready(status.map(Err)));
-        Ok(Response::new(results.chain(end).boxed()))
+        let (from, input) = self.admit(request)?;
+        Ok(Response::new(self.node.intake.append(&self.node, from, input)))
     }
 
     async fn heartbeat(
@@ -119,6 +89,7 @@ impl Peer for PeerService {
     ) -> Result<Response<quorate::AppendReply>, Status> {
         let (_, request) = self.admit(request)?;
         let request = wire::append_from_wire(request).map_err(|error| undecodable(&error))?;
+        let _place = self.node.intake.heartbeat()?;
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
         let response = self.node.engine.append_entries(request).await.map_err(stopped)?;

@@ -18,6 +18,9 @@ pub struct RetentionPolicy {
     pub sending_log_bytes_max: u64,
     /// While no snapshot can be built the log is purged without one when it is larger than this.
     pub unsnapshotted_log_bytes_max: u64,
+    /// The log is purged beyond what a follower that answers still needs only when it is larger
+    /// than this; that follower gets a snapshot then.
+    pub lagging_log_bytes_max: u64,
 }
 
 impl Default for RetentionPolicy {
@@ -29,6 +32,7 @@ impl Default for RetentionPolicy {
             keep_log_bytes: 256 << 20,
             sending_log_bytes_max: 4 << 30,
             unsnapshotted_log_bytes_max: 2 << 30,
+            lagging_log_bytes_max: 1 << 30,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::engine::Engine;
 use crate::error::StartError;
 use crate::identity::{self, StoredIdentity};
 use crate::inbound::Inbound;
+use crate::intake::Intake;
 use crate::leadership::{Leadership, watch_leadership};
 use crate::line::Lines;
 use crate::network::Network;
@@ -105,6 +106,8 @@ pub(crate) async fn start(
         clock: Arc::clone(&options.clock),
         limits: options.limits,
         engine: engine.clone(),
+        cutoff,
+        intake: Intake::new(Arc::clone(&control.metrics)),
         storage: control,
         peers: Arc::clone(&peers),
         inbound: Inbound::new(options.limits.inbound_bytes_max, Arc::clone(&proposer)),

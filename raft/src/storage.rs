@@ -24,7 +24,7 @@ use crate::apply::{
 };
 use crate::failure::{Area, Failure, OnFailure};
 use crate::generation::{Generation, GenerationError};
-use crate::log_store::{LogOpenError, LogOptions, LogStore, RocksLog, RocksLogError};
+use crate::log_store::{DiskSeam, LogOpenError, LogOptions, LogStore, RocksLog, RocksLogError};
 use crate::retention::{Retention, RetentionPolicy};
 use crate::rocks::{Position, RocksMemory, StateMemory, StateOpenError};
 use crate::snapshot::{
@@ -42,6 +42,7 @@ pub struct StorageOptions {
     /// Id of this node: what is on the disk must be its own.
     pub node: u64,
     pub log: LogOptions,
+    pub log_disk: DiskSeam,
     pub memory: RocksMemory,
     pub flush: FlushPolicy,
     pub compaction: CompactionPace,
@@ -58,6 +59,7 @@ impl StorageOptions {
             data_dir,
             node,
             log: LogOptions::default(),
+            log_disk: DiskSeam::none(),
             memory: RocksMemory::default(),
             flush: FlushPolicy::default(),
             compaction: CompactionPace::default(),
@@ -131,7 +133,7 @@ impl Storage {
         let metrics = Arc::new(StorageMetrics::default());
         let log_path = data_dir.join(LOG_DIR);
         let log = LogStore::open(
-            Arc::new(RocksLog::open(&log_path)?),
+            options.log_disk.around(Arc::new(RocksLog::open(&log_path)?)),
             options.node,
             options.log.clone(),
             metrics.clone(),
@@ -299,8 +301,9 @@ impl StorageControl {
         Receiving::begin(&self.builder, manifest)
     }
 
-    /// Index up to which the log should be purged now, if any of it should.
-    pub fn purge_upto(&self) -> Option<u64> {
+    /// Index up to which the log should be purged now, if any of it should. Followers that answer
+    /// have everything up to `followed`, where there are any.
+    pub fn purge_upto(&self, followed: Option<u64>) -> Option<u64> {
         let policy = &self.core.retention.policy;
         let snapshot = self.newest_snapshot().and_then(|image| image.last_applied());
         let stood_in = self.core.retention.newest_stand_in();
@@ -310,6 +313,11 @@ impl StorageControl {
             && self.log.size_bytes() <= policy.sending_log_bytes_max
         {
             upto = upto.min(pin);
+        }
+        if let Some(followed) = followed
+            && self.log.size_bytes() <= policy.lagging_log_bytes_max
+        {
+            upto = upto.min(followed);
         }
         let purged = self.log.purged().map(|purged| purged.index);
         (Some(upto) > purged).then_some(upto)

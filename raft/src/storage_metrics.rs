@@ -158,6 +158,8 @@ pub struct StorageMetrics {
     /// Given to the log and not yet durable.
     pub log_queue_bytes: Gauge,
     pub log_tail_bytes: Gauge,
+    /// Entries of a leader that the engine was given and that are not yet durable here.
+    pub append_held_bytes: Gauge,
     /// Entries that had to be read from the disk, because the tail cache no longer held them.
     pub log_entries_read: Counter,
     // --- state

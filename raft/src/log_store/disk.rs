@@ -3,8 +3,10 @@
 //! [`super::RocksLog`] is the real one; [`super::MemoryLog`] forgets what was not synced, which is
 //! what a crash does.
 
+use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Small facts beside the entries. Each is one row that is overwritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,4 +96,30 @@ pub trait LogDisk: Send + Sync + 'static {
     /// # Errors
     /// As [`LogDisk::write`].
     fn reclaim(&self, below: u64) -> io::Result<()>;
+}
+
+/// Puts another disk in front of the real one: where tests make it slow, or fail.
+#[derive(Clone)]
+pub struct DiskSeam(Arc<dyn Fn(Arc<dyn LogDisk>) -> Arc<dyn LogDisk> + Send + Sync>);
+
+impl DiskSeam {
+    pub fn none() -> DiskSeam {
+        DiskSeam::wrap(|disk| disk)
+    }
+
+    pub fn wrap(
+        wrap: impl Fn(Arc<dyn LogDisk>) -> Arc<dyn LogDisk> + Send + Sync + 'static,
+    ) -> DiskSeam {
+        DiskSeam(Arc::new(wrap))
+    }
+
+    pub(crate) fn around(&self, disk: Arc<dyn LogDisk>) -> Arc<dyn LogDisk> {
+        (self.0)(disk)
+    }
+}
+
+impl fmt::Debug for DiskSeam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DiskSeam")
+    }
 }

@@ -11,6 +11,7 @@ mod cluster;
 mod consensus;
 mod disk;
 mod exactly_once;
+mod followers;
 mod identity;
 mod leadership;
 mod members;

@@ -262,20 +262,20 @@ async fn the_log_is_purged_by_bytes_and_not_beyond_a_snapshot_that_is_being_sent
     .unwrap();
     commit(&mut storage, history(4_000, 1_000)).await;
     assert!(!storage.control.snapshot_is_due());
-    assert_eq!(storage.control.purge_upto(), None);
+    assert_eq!(storage.control.purge_upto(None), None);
     commit(&mut storage, puts(4_000..6_000, 1_000)).await;
     assert!(storage.control.snapshot_is_due());
     build(&mut storage).await;
     assert!(!storage.control.snapshot_is_due());
-    let upto = storage.control.purge_upto().unwrap();
+    let upto = storage.control.purge_upto(None).unwrap();
     assert!((1_000..3_000).contains(&upto), "{upto}");
 
     let sending = source(&storage.control);
     commit(&mut storage, puts(6_000..14_000, 1_000)).await;
     build(&mut storage).await;
-    assert_eq!(storage.control.purge_upto(), Some(5_999));
+    assert_eq!(storage.control.purge_upto(None), Some(5_999));
     drop(sending);
-    assert!(storage.control.purge_upto().unwrap() > 9_000);
+    assert!(storage.control.purge_upto(None).unwrap() > 9_000);
     storage.log.purge(log_id(9_000)).await.unwrap();
     assert!(storage.control.log.size_bytes() < 6 << 20);
     close(storage);
@@ -303,13 +303,13 @@ async fn a_snapshot_that_cannot_be_built_costs_no_node_and_the_log_is_purged_wit
     assert_eq!(trouble.attempts, 1);
     assert!(trouble.error.contains("snap"), "{trouble:?}");
     assert!(!storage.control.snapshot_is_due(), "it is tried again at once");
-    assert_eq!(storage.control.purge_upto(), None, "the log is still short");
+    assert_eq!(storage.control.purge_upto(None), None, "the log is still short");
     assert_eq!(storage.control.metrics.snapshot_build_failures.get(), 1);
 
     commit(&mut storage, puts(2_000..6_000, 1_000)).await;
     let stand_in = build(&mut storage).await;
     assert_eq!(stand_in.meta.last_log_id, Some(log_id(5_999)));
-    let upto = storage.control.purge_upto().unwrap();
+    let upto = storage.control.purge_upto(None).unwrap();
     assert!((3_000..6_000).contains(&upto), "{upto}");
     storage.log.purge(log_id(upto)).await.unwrap();
     let expected = facts(&storage.control);

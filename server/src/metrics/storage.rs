@@ -62,6 +62,16 @@ fn log(page: &mut Page, metrics: &Metrics) {
         storage.log_queue_bytes.get(),
     );
     page.gauge(
+        "quorate_storage_log_held_bytes",
+        "Entries of the leader that were taken and are not yet durable here",
+        storage.append_held_bytes.get(),
+    );
+    page.gauge(
+        "quorate_storage_log_kept_bytes",
+        "Entries that are not purged, roughly",
+        metrics.log_bytes,
+    );
+    page.gauge(
         "quorate_memory_log_tail_bytes",
         "Newest entries kept in memory for followers and apply",
         storage.log_tail_bytes.get(),
