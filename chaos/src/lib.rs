@@ -20,6 +20,7 @@ pub mod load;
 pub mod million;
 pub mod nemesis;
 pub mod numbers;
+pub mod pairs;
 pub mod past;
 pub mod power_cut;
 pub mod report;

@@ -11,14 +11,15 @@ use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
 use chaos::coordinator::{self, Collection, CoordinatorOptions, Method, Running};
 use chaos::failover::{FailoverOptions, Mode};
 use chaos::load::{LoadOptions, Op};
+use chaos::pairs::PairsOptions;
 use chaos::past::PastOptions;
 use chaos::power_cut::PowerCutOptions;
 use chaos::snapshot::SnapshotOptions;
 use chaos::torture::{Ending, TortureOptions};
 use chaos::workload::Mix;
 use chaos::{
-    assertions, backup, bench, ceiling, demo, disk, failover, load, million, past, power_cut,
-    report, snapshot, torture,
+    assertions, backup, bench, ceiling, demo, disk, failover, load, million, pairs, past,
+    power_cut, report, snapshot, torture,
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -180,6 +181,8 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.md")]
         output: PathBuf,
     },
+    /// Two binaries of Quorate in turn: whether the new one is slower anywhere
+    Pairs(PairsArgs),
     /// The coordinator: calls in a closed loop, flushes, lost data nodes, killed leaders
     Coordinator {
         #[command(flatten)]
@@ -294,6 +297,51 @@ impl RunningArgs {
     fn running(self) -> Running {
         let RunningArgs { etcd, root_path, collection, partition, channels, data_node } = self;
         Running { etcd, root_path, collection, partition, channels, data_node }
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+struct PairsArgs {
+    /// The quorate binary to compare with
+    #[arg(long, value_name = "FILE")]
+    old: PathBuf,
+    /// The quorate binary that is judged [default: beside this program]
+    #[arg(long, value_name = "FILE")]
+    new: Option<PathBuf>,
+    /// Measure with this `etcd-client-load`, too (`tests/clients/build-rust` builds it)
+    #[arg(long, value_name = "FILE")]
+    standard_client: Option<PathBuf>,
+    #[arg(long, value_name = "FOLDER")]
+    work_dir: Option<PathBuf>,
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// Measured time of each case
+    #[arg(long, default_value_t = 15)]
+    seconds: u64,
+    /// Killed leaders of each binary in each pair
+    #[arg(long, default_value_t = 5)]
+    failovers: usize,
+    /// Only these operations
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Op>,
+    /// Least median ratio of new to old that passes where the ranges do not overlap
+    #[arg(long, default_value_t = 0.95)]
+    ratio_min: f64,
+}
+
+impl PairsArgs {
+    fn options(self) -> Result<PairsOptions> {
+        Ok(PairsOptions {
+            old: self.old,
+            new: quorate_binary(self.new.as_ref())?,
+            standard_client: self.standard_client,
+            work_dir: self.work_dir,
+            n_pairs: self.pairs,
+            seconds: self.seconds,
+            n_failovers: self.failovers,
+            only: self.only,
+            ratio_min: self.ratio_min,
+        })
     }
 }
 
@@ -558,6 +606,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             bench::run(&options).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Pairs(args) => Ok(verdict(pairs::run(&args.options()?).await?)),
         Command::Load { load: args, json } => {
             let report = load::run(&args.options()).await?;
             report::line(if json { serde_json::to_string(&report)? } else { report.summary() });
