@@ -237,7 +237,7 @@ impl Objects {
                 Err(ObjectError::Timeout { path: path.to_owned(), limit: self.timeout })
             }
         };
-        self.health.note(done.as_ref().map(|()| ()));
+        self.health.note(done.as_ref().copied());
         done
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn of(
         }
         Subject::Import => import(view, parse_id(id)?)?,
         Subject::Garbage => {
-            notes = view.read(|state| garbage::notes(state));
+            notes = view.read(garbage::notes);
             let is_of_garbage =
                 |key: &str| key.contains(".gc.") || key.contains("GarbageCollection");
             let keys = settings.effective.iter().filter(|(key, _)| is_of_garbage(key));

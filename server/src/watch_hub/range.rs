@@ -45,6 +45,7 @@ impl KeyRange {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
         match self {
             KeyRange::Key(own) => own == key,

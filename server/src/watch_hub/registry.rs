@@ -245,9 +245,15 @@ impl Registry {
     pub(super) fn next_group(&mut self, cursor: i64, watchers_max: usize) -> Vec<Arc<Watcher>> {
         let next = |watcher: &Arc<Watcher>| watcher.next_revision.load(Ordering::Relaxed);
         let revision = self.revision;
-        let caught_up: Vec<_> =
-            self.behind.extract_if(.., |_, watcher| next(watcher) > revision).collect();
-        for (_, watcher) in &caught_up {
+        let mut caught_up = Vec::new();
+        self.behind.retain(|_, watcher| {
+            let lacks_some = next(watcher) <= revision;
+            if !lacks_some {
+                caught_up.push(Arc::clone(watcher));
+            }
+            lacks_some
+        });
+        for watcher in &caught_up {
             self.join(watcher);
         }
         let mut has_room = (0, false);
