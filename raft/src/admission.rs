@@ -236,7 +236,7 @@ async fn hand_out(node: &Arc<Inner>, roster: BTreeMap<u64, u64>) {
             Ok(Ok(reply)) if reply.get_ref().refused.is_empty() => {}
             Ok(Ok(reply)) => tracing::warn!(name, reason = reply.get_ref().refused, "refused"),
             Ok(Err(_)) | Err(_) => {
-                tracing::debug!(name, "the roster did not reach this member yet")
+                tracing::debug!(name, "the roster did not reach this member yet");
             }
         }
     }

@@ -98,9 +98,11 @@ pub trait LogDisk: Send + Sync + 'static {
     fn reclaim(&self, below: u64) -> io::Result<()>;
 }
 
+type WrapDisk = dyn Fn(Arc<dyn LogDisk>) -> Arc<dyn LogDisk> + Send + Sync;
+
 /// Puts another disk in front of the real one: where tests make it slow, or fail.
 #[derive(Clone)]
-pub struct DiskSeam(Arc<dyn Fn(Arc<dyn LogDisk>) -> Arc<dyn LogDisk> + Send + Sync>);
+pub struct DiskSeam(Arc<WrapDisk>);
 
 impl DiskSeam {
     pub fn none() -> DiskSeam {
