@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -17,12 +18,24 @@ pub(crate) struct DirLock {
     _file: Flock<File>,
 }
 
+/// What others may not open they cannot read, whatever the modes of the files in it are.
+fn close_to_others(data_dir: &Path) -> io::Result<()> {
+    let mut permissions = std::fs::metadata(data_dir)?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        permissions.set_mode(0o700);
+        std::fs::set_permissions(data_dir, permissions)?;
+        tracing::info!(path = %data_dir.display(), "the data directory is closed to other users");
+    }
+    Ok(())
+}
+
 impl DirLock {
     /// # Errors
     /// Another process, or another node in this one, uses the directory.
     pub(crate) fn take(data_dir: &Path) -> Result<DirLock, StartError> {
         let open = || -> io::Result<File> {
             durable::create_dir(data_dir)?;
+            close_to_others(data_dir)?;
             OpenOptions::new().create(true).truncate(false).write(true).open(data_dir.join(FILE))
         };
         let unusable = |reason: String| StartError::DataDir { path: data_dir.to_owned(), reason };
@@ -53,5 +66,19 @@ impl DirLock {
             )),
             Err((_, error)) => Err(unusable(error.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let _lock = DirLock::take(dir.path()).unwrap();
+        assert_eq!(mode(dir.path()), 0o700);
     }
 }

@@ -23,6 +23,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nix::sys::stat::Mode;
 use proto::admin::Subject;
 
 /// Replicated coordinator for Milvus that also speaks the etcd v3 API.
@@ -111,6 +112,9 @@ pub(crate) enum Ending {
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
+    // Keys, values and the secrets of Milvus's object store are in the files that are made here:
+    // they are their owner's alone, whatever the shell or the unit says.
+    nix::sys::stat::umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(Ending::Good) => ExitCode::SUCCESS,

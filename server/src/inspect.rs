@@ -192,16 +192,18 @@ fn unix_ms() -> u64 {
 /// 31 December 9999: later ones cannot be written as dates.
 const LAST_TIME_MS: u64 = 253_402_214_400_000;
 
-/// Unix milliseconds for people; `-` for none, and the number itself where it is no date: records are
+/// Unix milliseconds as a date, and the number itself where it is none: records and files are
 /// written by others, too.
-fn time(ms: u64) -> String {
-    if ms == 0 {
-        return "-".to_owned();
-    }
+pub(crate) fn show_time(ms: u64) -> String {
     if ms > LAST_TIME_MS {
         return ms.to_string();
     }
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+}
+
+/// Unix milliseconds for people; `-` for none.
+fn time(ms: u64) -> String {
+    if ms == 0 { "-".to_owned() } else { show_time(ms) }
 }
 
 /// A hybrid timestamp for people.

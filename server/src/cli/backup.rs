@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::admin::backup::image::BackupImage;
 use crate::config::checked::show_size;
+use crate::inspect::show_time;
 
 use super::text::{full_digest, show_id};
 use super::{Ending, block_on};
@@ -73,8 +74,6 @@ struct Manifest {
 impl Manifest {
     fn of(path: &Path, image: &BackupImage) -> Manifest {
         let (header, trailer) = (&image.header, &image.trailer);
-        let created =
-            std::time::UNIX_EPOCH + std::time::Duration::from_millis(header.created_at_ms);
         Manifest {
             file: path.display().to_string(),
             file_bytes: image.file_bytes,
@@ -82,7 +81,7 @@ impl Manifest {
             version: header.version.clone(),
             cluster_id: show_id(header.cluster_id),
             node: header.node_name.clone(),
-            created: humantime::format_rfc3339_seconds(created).to_string(),
+            created: show_time(header.created_at_ms),
             revision: header.revision,
             compacted_revision: header.compacted_revision,
             index: header.index,
@@ -119,5 +118,16 @@ impl Manifest {
         ];
         let width = 10;
         pairs.map(|(name, value)| format!("{name:<width$}{value}")).join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::inspect::show_time;
+
+    #[test]
+    fn a_backup_that_says_it_was_made_in_the_year_ten_thousand_is_shown() {
+        assert_eq!(show_time(1_700_000_000_000), "2023-11-14T22:13:20Z");
+        assert_eq!(show_time(u64::MAX), u64::MAX.to_string());
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use nix::fcntl::OFlag;
 use proto::admin::BackupRequest;
 use proto::client::{Repeat, To, admin_client};
 
@@ -52,12 +54,7 @@ pub(super) async fn run(args: SaveArgs) -> anyhow::Result<Ending> {
 }
 
 async fn receive(args: &SaveArgs, part: &Path) -> anyhow::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(part)
-        .with_context(|| format!("cannot write {}", part.display()))?;
+    let mut file = create(part).with_context(|| format!("cannot write {}", part.display()))?;
     let client = args.cluster.client()?;
     let request = BackupRequest { local: args.local };
     let mut stream = client
@@ -82,6 +79,18 @@ async fn receive(args: &SaveArgs, part: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes the file, readable by its owner alone: it holds all that the cluster does. A symbolic
+/// link is not followed: in a directory that others may write, it could lead anywhere.
+fn create(part: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(part)
+}
+
 /// Reads back what is on the disk now.
 fn checked(name: &Path, part: &Path) -> anyhow::Result<Manifest> {
     let length = std::fs::metadata(part)?.len();
@@ -89,4 +98,27 @@ fn checked(name: &Path, part: &Path) -> anyhow::Result<Manifest> {
     let image = BackupImage::open(part, &|position| bar.set_position(position))?;
     bar.finish_and_clear();
     Ok(Manifest::of(name, &image))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_backup_is_its_owners_alone_and_does_not_follow_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = dir.path().join("monday.qbk.part");
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        symlink(&victim, &part).unwrap();
+        create(&part).unwrap_err();
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        std::fs::remove_file(&part).unwrap();
+        let mode = create(&part).unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        // What an earlier attempt left is written over.
+        create(&part).unwrap();
+    }
 }
