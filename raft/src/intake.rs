@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use crate::contact::Contact;
 use crate::engine::Engine;
 use crate::log_store::entry_codec;
 use crate::node::Inner;
@@ -105,6 +106,7 @@ impl Intake {
         std::mem::replace(&mut *lane.newest.lock(), superseded.clone()).cancel();
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         let (engine, metrics) = (node.engine.clone(), Arc::clone(&self.metrics));
+        let contact = Arc::clone(&node.contact);
         // Apart from the call: the engine is waited for also where the sender has gone.
         tasks::spawn(&node.runtime, "appends", async move {
             let turn = tokio::select! {
@@ -112,7 +114,7 @@ impl Intake {
                 () = superseded.cancelled() => return,
                 () = answers.closed() => return,
             };
-            serve(engine, metrics, input, answers, superseded).await;
+            serve(engine, contact, metrics, input, answers, superseded).await;
             drop(turn);
         });
         ReceiverStream::new(receiver).boxed()
@@ -122,6 +124,7 @@ impl Intake {
 /// Until the input ends and the engine has answered all that it was given.
 async fn serve(
     engine: Engine,
+    contact: Arc<Contact>,
     metrics: Arc<StorageMetrics>,
     input: Streaming<quorate::AppendRequest>,
     answers: mpsc::Sender<Result<quorate::AppendReply, Status>>,
@@ -137,7 +140,7 @@ async fn serve(
         }
     };
     let mut answers = Some(answers);
-    let requests = requests(input, Arc::clone(&held), metrics, Arc::clone(&failed));
+    let requests = requests(input, contact, Arc::clone(&held), metrics, Arc::clone(&failed));
     let results = engine.stream_append(requests.take_until(Box::pin(ended)));
     futures::pin_mut!(results);
     while let Some(result) = results.next().await {
@@ -164,6 +167,7 @@ async fn serve(
 /// waits for room.
 fn requests(
     input: Streaming<quorate::AppendRequest>,
+    contact: Arc<Contact>,
     held: Held,
     metrics: Arc<StorageMetrics>,
     failed: Arc<Mutex<Option<Status>>>,
@@ -172,9 +176,11 @@ fn requests(
     futures::stream::unfold(input, move |mut input| {
         let (room, held) = (Arc::clone(&room), Arc::clone(&held));
         let (metrics, failed) = (Arc::clone(&metrics), Arc::clone(&failed));
+        let contact = Arc::clone(&contact);
         async move {
             let request = match input.message().await {
-                Ok(request) => wire::append_from_wire(request?)
+                Ok(request) => contact
+                    .receive(request?)
                     .map_err(|error| Status::invalid_argument(error.to_string())),
                 Err(status) => Err(status),
             };

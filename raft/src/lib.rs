@@ -9,6 +9,7 @@ mod clock;
 mod config;
 mod confirm;
 mod connect;
+mod contact;
 pub mod convert;
 mod dir_lock;
 mod durable;

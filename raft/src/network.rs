@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use crate::config::Timers;
+use crate::contact::Contact;
 use crate::log_store::LogStore;
 use crate::notes::PeerNotes;
 use crate::peers::{Peer, Peers};
@@ -44,6 +45,7 @@ pub(crate) struct Network {
     /// The log is to be purged up to here.
     pub(crate) cutoff: watch::Receiver<u64>,
     pub(crate) storage: StorageControl,
+    pub(crate) contact: Arc<Contact>,
     pub(crate) timers: Timers,
     pub(crate) snapshot_bytes_per_s: u64,
 }
@@ -67,6 +69,7 @@ impl Network {
             cutoff: self.cutoff.clone(),
             purpose,
             storage: self.storage.clone(),
+            contact: Arc::clone(&self.contact),
             timers: self.timers,
             snapshot_bytes_per_s: self.snapshot_bytes_per_s,
             refusals: 0,
@@ -99,6 +102,7 @@ pub(crate) struct Connection {
     cutoff: watch::Receiver<u64>,
     purpose: Purpose,
     storage: StorageControl,
+    contact: Arc<Contact>,
     timers: Timers,
     snapshot_bytes_per_s: u64,
     /// Replication streams in a row that the peer did not take.
@@ -151,7 +155,7 @@ impl Connection {
     ) -> Rpc<StreamAppendResult<TypeConfig>> {
         let peer = self.peer();
         let mut client = peer.control();
-        let call = client.heartbeat(peer.request(frame(&self.storage.log, request)));
+        let call = client.heartbeat(peer.request(frame(&self.storage.log, &self.contact, request)));
         let reply = self.call(RPCTypes::AppendEntries, within, call).await?;
         let result = parse_ack(&reply);
         let ledger = self.ledger();
@@ -190,11 +194,11 @@ impl Connection {
         let sent = Arc::new(AtomicU64::new(0));
         let ledger = self.ledger();
         let (counted, noting) = (Arc::clone(&sent), ledger.clone());
-        let log = self.storage.log.clone();
+        let (log, contact) = (self.storage.log.clone(), Arc::clone(&self.contact));
         let frames = input.map(move |request| {
             counted.fetch_add(1, Ordering::Relaxed);
             noting.asks(&request.vote);
-            frame(&log, &request)
+            frame(&log, &contact, &request)
         });
         let peer = self.peer();
         let mut client = peer.replication();
@@ -218,11 +222,16 @@ impl Connection {
 
 /// An append on its way. What it says to be committed is noted first: as soon as the follower has
 /// applied it, a read that begins anywhere has to see it.
-fn frame(log: &LogStore, request: &AppendEntriesRequest<TypeConfig>) -> quorate::AppendRequest {
+fn frame(
+    log: &LogStore,
+    contact: &Contact,
+    request: &AppendEntriesRequest<TypeConfig>,
+) -> quorate::AppendRequest {
     if let Some(committed) = request.leader_commit {
         log.note_committed(committed.index);
     }
-    wire::append_to_wire(request)
+    let without_quorum = contact.is_without_quorum();
+    quorate::AppendRequest { without_quorum, ..wire::append_to_wire(request) }
 }
 
 fn parse_ack(reply: &quorate::AppendReply) -> Rpc<StreamAppendResult<TypeConfig>> {

@@ -23,6 +23,7 @@ use crate::apply::{Attention, Subscription};
 use crate::clock::Clock;
 use crate::config::{Limits, NodeOptions, Timers};
 use crate::confirm::Confirmer;
+use crate::contact::Contact;
 use crate::convert::member_to_proto;
 use crate::dir_lock::DirLock;
 use crate::engine::Engine;
@@ -96,6 +97,7 @@ pub(crate) struct Inner {
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) barrier: Arc<ReadBarrier>,
     pub(crate) confirmer: Arc<Confirmer>,
+    pub(crate) contact: Arc<Contact>,
     pub(crate) handler: Arc<dyn PeerHandler>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) status: watch::Sender<Status>,

@@ -13,6 +13,7 @@ use crate::convert::member_to_proto;
 use crate::error::LeaderHint;
 use crate::node::Inner;
 use crate::status::{LogIdView, Member, NodeState, PeerProgress, Role, Status};
+use crate::types::LeaderId;
 use crate::{admission, bootstrap, hand_over, membership, tasks};
 
 /// Indexes and lags in the status are this old at most.
@@ -96,8 +97,12 @@ fn update_status(node: &Inner) {
         };
         (*id, progress)
     });
+    let leads = server.state == ServerState::Leader && server.vote.committed;
+    let acked = data.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
+    let is_recent = is_recent(node, leads, server.vote.leader_id, voters == [own], acked);
     let leader = server
         .current_leader
+        .filter(|_| is_recent)
         .and_then(|id| membership.get_node(&id).map(|meta| LeaderHint { id, meta: meta.clone() }));
     node.status.send_if_modified(|status| {
         let same_leader = status.leader.as_ref().map(|leader| leader.id)
@@ -137,6 +142,28 @@ fn update_status(node: &Inner) {
         *status = next;
         changed
     });
+}
+
+/// Whether the leader of the newest committed vote still has a majority, as this node can tell.
+/// `leads`: it is this node, last acknowledged by a majority so long ago as `acked`.
+fn is_recent(
+    node: &Inner,
+    leads: bool,
+    leader: LeaderId,
+    votes_alone: bool,
+    acked: Option<Duration>,
+) -> bool {
+    let now = Instant::now();
+    if leads {
+        node.contact.begins(leader, now);
+        let acked = if votes_alone { Some(Duration::ZERO) } else { acked };
+        if let Some(at) = acked.and_then(|ago| now.checked_sub(ago)) {
+            node.contact.note(leader, at);
+        }
+    }
+    let is_recent = node.contact.is_recent(leader, now);
+    node.contact.set_without_quorum(leads && !is_recent);
+    is_recent
 }
 
 /// A node that joins first sees memberships from before its time, without itself.

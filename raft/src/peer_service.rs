@@ -88,7 +88,7 @@ impl Peer for PeerService {
         request: Request<quorate::AppendRequest>,
     ) -> Result<Response<quorate::AppendReply>, Status> {
         let (_, request) = self.admit(request)?;
-        let request = wire::append_from_wire(request).map_err(|error| undecodable(&error))?;
+        let request = self.node.contact.receive(request).map_err(|error| undecodable(&error))?;
         let _place = self.node.intake.heartbeat()?;
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);

@@ -14,6 +14,7 @@ use crate::apply::OutcomeSink;
 use crate::config::{NodeOptions, engine_config};
 use crate::confirm::Confirmer;
 use crate::connect::{Acceptor, incoming};
+use crate::contact::Contact;
 use crate::dir_lock::DirLock;
 use crate::engine::Engine;
 use crate::error::StartError;
@@ -69,11 +70,13 @@ pub(crate) async fn start(
     );
     let notes = Arc::new(PeerNotes::open(&options.data_dir, stored.cluster));
     let cutoff = watch::Sender::new(0);
+    let contact = Contact::new(&options.timers);
     let network = Network {
         peers: Arc::clone(&peers),
         notes: Arc::clone(&notes),
         cutoff: cutoff.subscribe(),
         storage: control.clone(),
+        contact: Arc::clone(&contact),
         timers: options.timers,
         snapshot_bytes_per_s: options.limits.snapshot_bytes_per_s,
     };
@@ -114,6 +117,7 @@ pub(crate) async fn start(
         proposer: Arc::clone(&proposer),
         barrier: ReadBarrier::new(),
         confirmer,
+        contact,
         handler,
         leadership: leadership.clone(),
         status: watch::Sender::new(status),

@@ -83,6 +83,8 @@ pub struct Status {
     pub state: NodeState,
     pub role: Role,
     pub term: u64,
+    /// The leader, while there is recent proof that a majority follows it: on the leader their
+    /// acknowledgements, elsewhere its messages. Without a majority no node names one.
     pub leader: Option<LeaderHint>,
     /// Since this node knows this leader.
     pub leader_since_unix_ms: u64,
@@ -142,8 +144,14 @@ impl Status {
         }
     }
 
+    /// Whether this node leads and a majority follows it.
     pub fn is_leader(&self) -> bool {
-        self.role == Role::Leader
+        self.role == Role::Leader && self.leader.is_some()
+    }
+
+    /// Whether this node was elected and a majority has not acknowledged it lately.
+    pub fn is_without_quorum(&self) -> bool {
+        self.role == Role::Leader && self.leader.is_none()
     }
 
     pub fn member(&self, id: u64) -> Option<&Member> {

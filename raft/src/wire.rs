@@ -76,6 +76,7 @@ pub(crate) fn append_to_wire(request: &AppendEntriesRequest<TypeConfig>) -> quor
         prev: request.prev_log_id.as_ref().map(log_id_to_proto),
         entries: request.entries.iter().map(entry_to_wire).collect(),
         leader_commit: request.leader_commit.as_ref().map(log_id_to_proto),
+        without_quorum: false,
     }
 }
 

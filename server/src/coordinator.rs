@@ -56,6 +56,7 @@ pub(crate) struct Coordinator {
     pub(crate) garbage: garbage::GarbageLog,
     /// Present while this node leads and can serve.
     lead: watch::Sender<Option<Arc<Lead>>>,
+    status: watch::Receiver<raft::Status>,
 }
 
 impl Coordinator {
@@ -69,6 +70,7 @@ impl Coordinator {
         let clients = clients::Clients::start(node.clone(), &settings, stop.clone());
         let objects = objects::Objects::new(&settings);
         let coordinator = Arc::new(Coordinator {
+            status: node.status(),
             node,
             settings,
             leases,
@@ -86,9 +88,12 @@ impl Coordinator {
     /// What leads now.
     ///
     /// # Errors
-    /// Unavailable: this node does not lead, or is still taking over. Clients look for the leader
-    /// again.
+    /// Unavailable: this node does not lead, is still taking over, or has no majority. Clients
+    /// look for the leader again.
     pub(crate) fn lead(&self) -> Result<Arc<Lead>, Failure> {
+        if self.status.borrow().is_without_quorum() {
+            return Err(Failure::NotLeader);
+        }
         self.lead.borrow().clone().ok_or(Failure::NotLeader)
     }
 

@@ -10,7 +10,7 @@ mod storage;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use raft::{Node, NodeState, Role};
+use raft::{Node, NodeState};
 
 use crate::coordinator::Coordinator;
 use crate::lease_clock::Leases;
@@ -120,10 +120,14 @@ fn raft(page: &mut Page, node: &Node) {
         1,
     );
     let flag = |is: bool| u64::from(is);
-    page.gauge("quorate_raft_is_leader", "1 on the leader", flag(status.role == Role::Leader));
+    page.gauge(
+        "quorate_raft_is_leader",
+        "1 on the leader while a majority follows it",
+        flag(status.is_leader()),
+    );
     page.gauge(
         "quorate_raft_has_leader",
-        "1 where a leader is known",
+        "1 where a leader is known that a majority follows",
         flag(status.leader.is_some()),
     );
     page.gauge(

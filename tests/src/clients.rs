@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Said {
     pub success: bool,
+    /// `None` where a signal ended it.
+    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -80,9 +82,9 @@ pub fn run(command: &mut Command, stdin: &str, patience: Duration) -> Said {
     let stdout = read_all(child.stdout.take().expect("piped above"));
     let stderr = read_all(child.stderr.take().expect("piped above"));
     let deadline = Instant::now() + patience;
-    let success = loop {
+    let status = loop {
         if let Some(status) = child.try_wait().expect("it is our child") {
-            break status.success();
+            break status;
         }
         if Instant::now() > deadline {
             let _ = child.kill();
@@ -93,7 +95,8 @@ pub fn run(command: &mut Command, stdin: &str, patience: Duration) -> Said {
         std::thread::sleep(Duration::from_millis(5));
     };
     Said {
-        success,
+        success: status.success(),
+        code: status.code(),
         stdout: stdout.join().expect("the reader does not panic"),
         stderr: stderr.join().expect("the reader does not panic"),
     }

@@ -185,6 +185,52 @@ async fn a_command_that_finds_no_leader_says_so_at_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_without_a_majority_and_its_last_follower_name_no_leader() {
+    let mut cluster = Cluster::start(5).await;
+    let leader = cluster.wait_leader().await;
+    let others = cluster.others(leader);
+    let leads = |node: &raft::Node| node.status().borrow().leader.is_some();
+    until("all name the leader", || cluster.nodes.values().all(leads)).await;
+    for n in &others[1..] {
+        cluster.crash(*n).await;
+    }
+    let begin = Instant::now();
+    until("no node names a leader", || !cluster.nodes.values().any(leads)).await;
+    println!("said so {:?} after the last crash", begin.elapsed());
+    // The leader goes on asking for a majority, and its follower hears it.
+    let later = within(2_500);
+    while Instant::now() < later {
+        assert!(!cluster.nodes.values().any(leads), "named again without a majority");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(cluster.node(leader).status().borrow().is_without_quorum());
+    assert!(!cluster.node(leader).status().borrow().is_leader());
+
+    cluster.run(others[1]).await.unwrap();
+    let up = [leader, others[0], others[1]];
+    until("they name one again", || up.iter().all(|n| leads(cluster.node(*n)))).await;
+    write(cluster.node(others[0]), "key", "with a majority").await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_alone_does_not_name_the_leader_of_its_last_vote() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.wait_leader().await;
+    let follower = cluster.others(leader)[0];
+    for n in 0..3 {
+        cluster.crash(n).await;
+    }
+    let node = cluster.run(follower).await.unwrap();
+    let later = within(1_500);
+    while Instant::now() < later {
+        assert_eq!(node.status().borrow().leader, None);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_above_the_limit_are_refused_with_both_sizes() {
     let cluster = Cluster::start(1).await;
     let command = put("key", &"x".repeat(3 << 20));

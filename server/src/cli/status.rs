@@ -20,7 +20,8 @@ const LAG_WARN: u64 = 10_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit code: 0 healthy, 1 degraded (it works, and something is wrong), 3 no leader.
+Exit code: 0 healthy, 1 degraded (it works, and something is wrong), 3 no leader that a
+majority follows.
 
   quorate status
   quorate status --endpoints 10.0.0.1:2379,10.0.0.2:2379
@@ -120,10 +121,12 @@ pub(super) async fn ask_all(client: &Client) -> anyhow::Result<ClusterReport> {
 fn judge(statuses: &[NodeStatus], mut nodes: Vec<NodeLine>) -> ClusterReport {
     let mut problems = Vec::new();
     let newest = statuses.iter().max_by_key(|status| status.term).expect("at least one answered");
-    let leader = newest
-        .members
+    // A node that is cut off names no leader, and does not speak for the others.
+    let leader = statuses
         .iter()
-        .find(|member| member.id == newest.leader_id)
+        .filter(|status| status.leader_id != 0)
+        .max_by_key(|status| status.term)
+        .and_then(|status| status.members.iter().find(|member| member.id == status.leader_id))
         .map(|member| member.name.clone());
     let furthest = statuses.iter().map(|s| s.last_log_index.max(s.applied_index)).max();
     for line in &mut nodes {

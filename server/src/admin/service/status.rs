@@ -63,6 +63,12 @@ pub(super) fn of(node: &Node, data_dir: &Path, started: Instant) -> admin::NodeS
             ));
         }
     }
+    if status.is_without_quorum() {
+        reply.warnings.push(
+            "was elected, and a majority does not acknowledge it: no write is committed here"
+                .to_owned(),
+        );
+    }
     if status.joint {
         reply.warnings.push("a membership change is not complete yet".to_owned());
     }
@@ -168,6 +174,8 @@ pub(super) fn members(status: &raft::Status) -> Vec<admin::Member> {
 fn role(status: &raft::Status) -> admin::Role {
     match (status.state, status.role) {
         (NodeState::Founding | NodeState::NotMember, _) => admin::Role::Outside,
+        // It asks for its majority back.
+        (_, Role::Leader) if status.is_without_quorum() => admin::Role::Candidate,
         (_, Role::Leader) => admin::Role::Leader,
         (_, Role::Follower) => admin::Role::Follower,
         (_, Role::Candidate) => admin::Role::Candidate,
