@@ -169,6 +169,8 @@ pub struct Limits {
     pub snapshot_bytes_per_s: u64,
     /// Largest message between peers.
     pub message_bytes_max: usize,
+    /// Connections that others may hold to the peer listener.
+    pub peer_connections_max: usize,
 }
 
 impl Default for Limits {
@@ -185,6 +187,7 @@ impl Default for Limits {
             inbound_bytes_max: 64 << 20,
             snapshot_bytes_per_s: 64 << 20,
             message_bytes_max: 16 << 20,
+            peer_connections_max: 256,
         }
     }
 }

@@ -10,14 +10,19 @@ use futures::Stream;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use crate::gathered::Gathered;
 use crate::names::{self, Lookup, Names};
+use crate::places::{Place, Places};
 
 /// After a failed `accept` (too many open files, say): time to recover.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The first byte of a connection comes within this time.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// A byte stream between two peers.
 pub trait PeerStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -118,12 +123,14 @@ impl Acceptor for TcpAcceptor {
     }
 }
 
-/// Connections as they come, until `cancel` fires.
+/// Connections as they come, until `cancel` fires; as many as there are places.
 pub(crate) fn incoming(
     acceptor: Box<dyn Acceptor>,
+    places: Arc<Places>,
     cancel: CancellationToken,
 ) -> impl Stream<Item = io::Result<Accepted>> {
-    futures::stream::unfold((acceptor, cancel), |(mut acceptor, cancel)| async move {
+    let state = (acceptor, places, cancel);
+    futures::stream::unfold(state, |(mut acceptor, places, cancel)| async move {
         loop {
             let accepted = tokio::select! {
                 accepted = acceptor.accept() => accepted,
@@ -131,8 +138,9 @@ pub(crate) fn incoming(
             };
             match accepted {
                 Ok(stream) => {
-                    let stopped = Box::pin(cancel.clone().cancelled_owned());
-                    return Some((Ok(Accepted { stream, stopped }), (acceptor, cancel)));
+                    let Some(place) = places.take() else { continue };
+                    let accepted = Accepted::new(stream, place, cancel.clone());
+                    return Some((Ok(accepted), (acceptor, places, cancel)));
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "peer connection not accepted");
@@ -144,16 +152,40 @@ pub(crate) fn incoming(
 }
 
 /// A connection that a peer made. It breaks when this node stops: a stopped node is silent at
-/// once, as a dead one would be.
+/// once, as a dead one would be. It breaks too where nothing comes, or where it has to make room.
 pub(crate) struct Accepted {
     stream: Box<dyn PeerStream>,
-    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    ended: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Until the first byte.
+    silence: Option<Pin<Box<Sleep>>>,
+    place: Arc<Place>,
+}
+
+impl Accepted {
+    fn new(stream: Box<dyn PeerStream>, place: Place, cancel: CancellationToken) -> Accepted {
+        let cut = place.cut().clone();
+        let ended = async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = cut.cancelled() => {}
+            }
+        };
+        Accepted {
+            stream,
+            ended: Box::pin(ended),
+            silence: Some(Box::pin(tokio::time::sleep(SILENCE_MAX))),
+            place: Arc::new(place),
+        }
+    }
 }
 
 impl Connected for Accepted {
-    type ConnectInfo = ();
+    /// So that a call by a member keeps its connection's place.
+    type ConnectInfo = Arc<Place>;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
+    }
 }
 
 impl AsyncRead for Accepted {
@@ -162,10 +194,20 @@ impl AsyncRead for Accepted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.stopped.as_mut().poll(context).is_ready() {
+        if self.ended.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let n_before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > n_before {
+            self.silence = None;
+        } else if let Some(silence) = &mut self.silence
+            && silence.as_mut().poll(context).is_ready()
+        {
+            self.place.is_silent();
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 

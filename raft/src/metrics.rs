@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::node::Inner;
+use crate::places::PlacesCount;
 use crate::snapshot::BuildTrouble;
 use crate::storage_metrics::StorageMetrics;
 
@@ -21,6 +22,8 @@ pub struct Metrics {
     /// Why snapshots cannot be built; `None` while they can.
     pub snapshot_trouble: Option<BuildTrouble>,
     pub storage: Arc<StorageMetrics>,
+    /// Connections to the peer listener.
+    pub peer_connections: PlacesCount,
 }
 
 impl Metrics {
@@ -35,6 +38,7 @@ impl Metrics {
             state_memtable_bytes: node.storage.state.memtable_bytes(),
             snapshot_trouble: node.storage.snapshot_trouble(),
             storage: Arc::clone(&node.storage.metrics),
+            peer_connections: node.peer_places.count(),
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::notes::PeerNotes;
 use crate::peers::Peers;
+use crate::places::Places;
 use crate::propose::{Committed, Proposer};
 use crate::read::ReadBarrier;
 use crate::status::{NodeState, Role, Status};
@@ -98,6 +99,7 @@ pub(crate) struct Inner {
     pub(crate) barrier: Arc<ReadBarrier>,
     pub(crate) confirmer: Arc<Confirmer>,
     pub(crate) contact: Arc<Contact>,
+    pub(crate) peer_places: Arc<Places>,
     pub(crate) handler: Arc<dyn PeerHandler>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) status: watch::Sender<Status>,

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::inbound::{Answer, InboundRun};
 use crate::node::Inner;
+use crate::places::Place;
 use crate::types::LeaderId;
 use crate::wire::{self, WireError};
 use crate::{bootstrap, membership, snapshot_transfer, tasks};
@@ -34,6 +35,9 @@ impl PeerService {
     fn admit<T>(&self, request: Request<T>) -> Result<(u64, T), Status> {
         let from = self.node.identity.check(request.metadata())?;
         self.node.check_admitted()?;
+        if let Some(place) = request.extensions().get::<Arc<Place>>() {
+            place.asks();
+        }
         Ok((from, request.into_inner()))
     }
 }

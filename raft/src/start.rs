@@ -28,6 +28,7 @@ use crate::node::{Inner, PeerHandler};
 use crate::notes::PeerNotes;
 use crate::peer_service::PeerService;
 use crate::peers::Peers;
+use crate::places::Places;
 use crate::propose::Proposer;
 use crate::pump::Pump;
 use crate::read::{ReadBarrier, ReadRounds};
@@ -118,6 +119,7 @@ pub(crate) async fn start(
         barrier: ReadBarrier::new(),
         confirmer,
         contact,
+        peer_places: Places::new(options.limits.peer_connections_max),
         handler,
         leadership: leadership.clone(),
         status: watch::Sender::new(status),
@@ -219,7 +221,7 @@ fn serve_peers(inner: &Arc<Inner>, acceptor: Box<dyn Acceptor>) {
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .add_service(service);
     let cancel = inner.cancel.clone();
-    let connections = incoming(acceptor, cancel.clone());
+    let connections = incoming(acceptor, Arc::clone(&inner.peer_places), cancel.clone());
     tasks::spawn(&inner.runtime, "peer server", async move {
         tokio::select! {
             // Cancelled, all connections are dropped with it: a stopped node is silent at once.

@@ -11,10 +11,13 @@ use raft::{Endpoints, Node, NodeOptions};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use crate::admin::scans::Scans;
 use crate::admin::service::AdminService;
 use crate::config::checked::Config;
 use crate::coordinator::Coordinator;
 use crate::duty::DutyOptions;
+use crate::edge::doors::Doors;
+use crate::edge::limits::Connections;
 use crate::http::{Pages, edge};
 use crate::lease_clock::Leases;
 use crate::rpc::etcd::{Etcd, EtcdLimits};
@@ -45,11 +48,13 @@ pub(crate) fn run(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
 
 async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen(stop_with_stdin)?;
+    let connections = Connections::of_files(crate::edge::files::raise_limit());
     let listeners = Listeners::bind(&config).await?;
     let config = Arc::new(config);
     let tasks = Tasks::new();
     let topics = PeerTopics::new();
     let mut options = node_options(&config, listeners.peer);
+    options.limits.peer_connections_max = connections.peer;
     let fatal = Arc::clone(&options.on_fatal);
     options.initial_cluster.clone_from(&config.initial_cluster);
     // Opening may replay a long log: a signal must not wait for that.
@@ -67,7 +72,14 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
         ..EtcdLimits::default()
     };
     let leases = Leases::start(node.clone(), config.election_timeout_max, tasks.stopping());
-    let etcd = Etcd::start(node.clone(), limits.clone(), Arc::clone(&leases), tasks.stopping());
+    let scans = Scans::new();
+    let etcd = Etcd::start(
+        node.clone(),
+        limits.clone(),
+        Arc::clone(&leases),
+        Arc::clone(&scans),
+        tasks.stopping(),
+    );
     topics.attach(node.clone(), Arc::clone(&leases), etcd.hub(), fatal);
     crate::duty::start(node.clone(), Arc::clone(&leases), DutyOptions::default(), tasks.stopping());
     let coordinator = config.coordinator.as_ref().map(|coordinator| {
@@ -81,6 +93,7 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
         Arc::clone(etcd.past_images()),
         Arc::clone(&config),
         coordinator.clone(),
+        Doors::new(connections),
         Instant::now(),
     );
     let admin = AdminService::new(
@@ -88,6 +101,7 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
         config.data_dir.clone(),
         pages.started(),
         coordinator.clone(),
+        scans,
     );
     let client = edge::Edge::for_clients(&etcd, admin, &pages, &limits);
     tasks.spawn("client listener", client.serve(listeners.client, tasks.clone()));

@@ -14,6 +14,8 @@ use raft::Node;
 
 use crate::config::checked::Config;
 use crate::coordinator::Coordinator;
+use crate::edge::brief::{TEXT_BYTES_MAX, cut};
+use crate::edge::doors::Doors;
 use crate::lease_clock::Leases;
 use crate::metrics;
 use crate::rpc::etcd::PastImages;
@@ -27,6 +29,7 @@ pub(crate) struct Pages {
     past_images: Arc<PastImages>,
     config: Arc<Config>,
     coordinator: Option<Arc<Coordinator>>,
+    doors: Doors,
     started: Instant,
     calls: Arc<metrics::Calls>,
 }
@@ -39,10 +42,21 @@ impl Pages {
         past_images: Arc<PastImages>,
         config: Arc<Config>,
         coordinator: Option<Arc<Coordinator>>,
+        doors: Doors,
         started: Instant,
     ) -> Arc<Pages> {
         let calls = Arc::default();
-        Arc::new(Pages { node, leases, hub, past_images, config, coordinator, started, calls })
+        Arc::new(Pages {
+            node,
+            leases,
+            hub,
+            past_images,
+            config,
+            coordinator,
+            doors,
+            started,
+            calls,
+        })
     }
 
     pub(crate) fn started(&self) -> Instant {
@@ -54,28 +68,31 @@ impl Pages {
         Router::new()
             .route("/version", get(health::version))
             .route("/health", get(health::etcd_health))
-            .route("/livez", get(health::livez))
-            .route("/readyz", get(health::readyz))
             .route("/leaderz", get(health::leaderz))
             .route("/metrics", get(metrics_page))
             .with_state(Arc::clone(self))
+            .merge(self.checks("/livez", &health::LIVEZ))
+            .merge(self.checks("/readyz", &health::READYZ))
     }
 
-    /// For a port that serves gRPC: what is neither gRPC nor a probe is told where pages are.
+    /// All checks at `root`, and each at a path of its own below it.
+    fn checks(self: &Arc<Self>, root: &str, all: &'static [health::Check]) -> Router {
+        let run = |checks: &'static [health::Check]| {
+            let pages = Arc::clone(self);
+            get(move |uri: http::Uri| health::checks(Arc::clone(&pages), uri, checks))
+        };
+        all.iter().fold(Router::new().route(root, run(all)), |router, check| {
+            router.route(&format!("{root}/{}", check.name()), run(std::slice::from_ref(check)))
+        })
+    }
+
+    /// For a port that serves gRPC: what is neither gRPC nor a probe learns where pages are.
     fn elsewhere(&self) -> Router {
         let pages = self.config.advertise.http.clone();
-        Router::new().fallback(move |headers: http::HeaderMap| {
-            let is_grpc = headers
-                .get(http::header::CONTENT_TYPE)
-                .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-            let answer = if is_grpc {
-                tonic::Status::unimplemented("no such method").into_http()
-            } else {
-                let text = format!("this port serves gRPC; pages are at http://{pages}/\n");
-                let body = tonic::body::Body::new(axum::body::Body::from(text));
-                let mut answer = http::Response::new(body);
-                *answer.status_mut() = http::StatusCode::NOT_FOUND;
-                answer
+        Router::new().fallback(move |uri: http::Uri, headers: http::HeaderMap| {
+            let answer = match edge::is_grpc(&headers) {
+                true => tonic::Status::unimplemented(unknown_method(uri.path())).into_http(),
+                false => not_found(&format!("this port serves gRPC; pages are at http://{pages}/")),
             };
             std::future::ready(answer.map(axum::body::Body::new))
         })
@@ -94,6 +111,28 @@ impl Pages {
     }
 }
 
+/// Why a method of gRPC is not there.
+fn unknown_method(path: &str) -> String {
+    let path = cut(path, TEXT_BYTES_MAX);
+    for (prefix, command) in [("/v3lockpb.Lock/", "lock"), ("/v3electionpb.Election/", "elect")] {
+        if path.starts_with(prefix) {
+            return format!(
+                "etcdserver: {path} is not offered: use the client's recipe of leases and \
+                 transactions, as `etcdctl {command}` and Go's `concurrency` package do"
+            );
+        }
+    }
+    format!("etcdserver: unknown method {path}")
+}
+
+/// The answer for a path that is not there.
+fn not_found(text: &str) -> http::Response<tonic::body::Body> {
+    let body = axum::body::Body::from(format!("{text}\n"));
+    let mut answer = http::Response::new(tonic::body::Body::new(body));
+    *answer.status_mut() = http::StatusCode::NOT_FOUND;
+    answer
+}
+
 async fn metrics_page(
     axum::extract::State(pages): axum::extract::State<Arc<Pages>>,
 ) -> impl axum::response::IntoResponse {
@@ -104,6 +143,7 @@ async fn metrics_page(
         &pages.past_images,
         &pages.calls,
     ));
+    text.push_str(&metrics::edge_page(&pages.node, &pages.doors));
     if let Some(coordinator) = &pages.coordinator {
         text.push_str(&metrics::coordinator_page(coordinator));
     }

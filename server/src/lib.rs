@@ -10,6 +10,7 @@ mod admin;
 mod app;
 mod config;
 mod coordinator;
+mod edge;
 mod http;
 mod inspect;
 mod metrics;

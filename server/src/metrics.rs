@@ -4,6 +4,7 @@
 
 mod calls;
 mod coordinator;
+mod edge;
 mod page;
 mod process;
 mod storage;
@@ -13,6 +14,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use raft::{Node, NodeState};
 
 use crate::coordinator::Coordinator;
+use crate::edge::doors::Doors;
 use crate::lease_clock::Leases;
 use crate::rpc::etcd::PastImages;
 use crate::watch_hub::WatchHub;
@@ -109,6 +111,13 @@ fn past(page: &mut Page, images: &PastImages) {
     );
     page.counter("quorate_past_images_made_total", "Images made", &[], counts.made);
     page.counter("quorate_past_images_used_total", "Pages read by a kept image", &[], counts.used);
+}
+
+/// Connections of all listeners.
+pub(crate) fn edge_page(node: &Node, doors: &Doors) -> String {
+    let mut page = Page::default();
+    edge::write(&mut page, node, doors);
+    page.into_text()
 }
 
 fn raft(page: &mut Page, node: &Node) {

@@ -2,6 +2,7 @@
 
 mod backups;
 mod bad_input;
+mod edge;
 mod members;
 mod statuses;
 

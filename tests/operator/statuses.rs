@@ -54,7 +54,7 @@ fn a_leader_whose_followers_hang_does_not_say_that_it_leads() {
     let http = fixture.cluster.nodes[leader].ports.http();
     wait_until("the leader says so", || curl(&format!("http://{http}/leaderz")).ends_with("503"));
     names_no_leader(&fixture, leader);
-    let own = fixture.cluster.nodes[leader].ports.client().to_string();
+    let own = fixture.cluster.nodes[leader].ports.client();
     let said = quorate(&["status", "--endpoints", &own, "--timeout", "1s"]);
     assert_eq!(said.code, Some(3), "{said:?}");
     for follower in [(leader + 1) % 3, (leader + 2) % 3] {

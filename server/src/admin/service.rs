@@ -13,6 +13,7 @@ use bytes::Bytes;
 use proto::admin::{self, admin_server::Admin};
 use proto::quorate;
 use raft::{Consistency, MembershipError, Node, ProposeError, ReadError};
+use statemachine::Fault;
 use tonic::{Request, Response, Status};
 
 use crate::coordinator::Coordinator;
@@ -21,9 +22,12 @@ use crate::rpc::leader::not_leader;
 use crate::tasks;
 
 use super::backup::stream::{BackupStream, stream};
+use super::scans::{Busy, Scans, TOO_LONG, Until};
 
 /// For calls whose client sets no deadline.
 const CALL_WITHIN: Duration = Duration::from_secs(10);
+/// For a scan of all rows, beside others that need the disk.
+const SCAN_WITHIN: Duration = Duration::from_secs(600);
 
 pub(crate) struct AdminService {
     node: Node,
@@ -31,6 +35,7 @@ pub(crate) struct AdminService {
     started: Instant,
     /// Present where this node may lead Milvus's data plane.
     coordinator: Option<Arc<Coordinator>>,
+    scans: Arc<Scans>,
 }
 
 impl AdminService {
@@ -39,8 +44,9 @@ impl AdminService {
         data_dir: PathBuf,
         started: Instant,
         coordinator: Option<Arc<Coordinator>>,
+        scans: Arc<Scans>,
     ) -> AdminService {
-        AdminService { node, data_dir, started, coordinator }
+        AdminService { node, data_dir, started, coordinator, scans }
     }
 
     fn settings_now(&self) -> admin::SettingsReply {
@@ -120,18 +126,27 @@ impl Admin for AdminService {
         &self,
         request: Request<admin::DigestRequest>,
     ) -> Result<Response<admin::DigestReply>, Status> {
+        // Its turn comes first: the image that it reads is not to wait.
+        let permit = match request.into_inner().scan {
+            false => None,
+            true => Some(self.scans.hash(deadline()).await.map_err(|busy| busy_status(&busy))?),
+        };
         let view = self.node.local_view();
         let (facts, pinned) =
             view.pin(|state| (state.last_index(), state.revision(), state.digests()));
         let (index, revision, digests) = facts;
-        let scanned = match request.into_inner().scan {
-            false => Bytes::new(),
-            true => {
-                let scan = tasks::spawn_blocking(move || statemachine::digest::recompute(&pinned));
+        let scanned = match permit {
+            None => Bytes::new(),
+            Some(permit) => {
+                let until = Instant::now() + SCAN_WITHIN;
+                let scan = tasks::spawn_blocking(move || {
+                    let _permit = permit;
+                    statemachine::digest::recompute(&Until::new(&pinned, until))
+                });
                 let digest = scan
                     .await
                     .map_err(|error| Status::internal(error.to_string()))?
-                    .map_err(|fault| Status::data_loss(fault.to_string()))?;
+                    .map_err(|fault| scan_status(&fault))?;
                 digest_bytes(digest)
             }
         };
@@ -156,9 +171,10 @@ impl Admin for AdminService {
             true => Consistency::Local,
             false => Consistency::Linearizable,
         };
+        let permit = self.scans.stream().map_err(|busy| busy_status(&busy))?;
         let view =
             self.node.view(consistency, deadline()).await.map_err(|error| read_status(&error))?;
-        Ok(Response::new(stream(&self.node, &view)))
+        Ok(Response::new(stream(&self.node, &view, permit)))
     }
 
     async fn settings(
@@ -250,6 +266,23 @@ fn propose_status(error: &ProposeError) -> Status {
         }
         ProposeError::Unknown | ProposeError::ShuttingDown => Status::unavailable(text),
     }
+}
+
+fn scan_status(fault: &Fault) -> Status {
+    match fault {
+        Fault::Storage(reason) if reason == TOO_LONG => Status::deadline_exceeded(format!(
+            "the rows were not all read within {} s",
+            SCAN_WITHIN.as_secs()
+        )),
+        Fault::Storage(_)
+        | Fault::Corrupt { .. }
+        | Fault::Invariant(_)
+        | Fault::UnknownLevel { .. } => Status::data_loss(fault.to_string()),
+    }
+}
+
+fn busy_status(busy: &Busy) -> Status {
+    Status::resource_exhausted(busy.to_string())
 }
 
 fn read_status(error: &ReadError) -> Status {

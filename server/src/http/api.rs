@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use proto::admin::{InspectRequest, Question};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,10 +17,11 @@ use serde_json::{Value, json};
 use super::Pages;
 use crate::admin::service::act;
 use crate::coordinator::{Failure, Lead};
+use crate::edge::brief::cut;
 use crate::inspect::{self, InspectError, Known};
 
 pub(super) fn routes() -> Router<Arc<Pages>> {
-    // Milvus's own paths take both methods.
+    // Milvus's own paths take both methods: its backup tool sends GET.
     let pause = get(pause).post(self::pause);
     let resume = get(resume).post(self::resume);
     Router::new()
@@ -96,7 +97,10 @@ async fn explain(
 
 async fn look(pages: &Pages, subject: &str, request: InspectRequest) -> Response {
     let Some(subject) = inspect::subject(subject) else {
-        return refuse(StatusCode::NOT_FOUND, &format!("nothing is called `{subject}`"));
+        return refuse(
+            StatusCode::NOT_FOUND,
+            &format!("nothing is called `{}`", cut(subject, 100)),
+        );
     };
     let request = InspectRequest { subject: subject.into(), ..request };
     let settings = match &pages.coordinator {
@@ -141,8 +145,12 @@ async fn compact(
 async fn pause(
     State(pages): State<Arc<Pages>>,
     uri: http::Uri,
+    headers: HeaderMap,
     Query(params): Query<BTreeMap<String, String>>,
 ) -> Response {
+    if let Some(refusal) = from_a_page(&headers) {
+        return refusal;
+    }
     let lead = match lead(&pages, &uri) {
         Ok(lead) => lead,
         Err(response) => return *response,
@@ -157,11 +165,26 @@ async fn pause(
     }
 }
 
-async fn resume(State(pages): State<Arc<Pages>>, uri: http::Uri) -> Response {
+async fn resume(State(pages): State<Arc<Pages>>, uri: http::Uri, headers: HeaderMap) -> Response {
+    if let Some(refusal) = from_a_page(&headers) {
+        return refusal;
+    }
     match lead(&pages, &uri) {
         Ok(lead) => done(act::pause_garbage(&lead, 0).await.map(|()| "OK".to_owned())),
         Err(response) => *response,
     }
+}
+
+/// Refuses what the page of another site, or a browser that fetches ahead, has sent: an action
+/// that a GET can carry out must not follow from looking at a link. Browsers say so themselves.
+fn from_a_page(headers: &HeaderMap) -> Option<Response> {
+    let site = headers.get("sec-fetch-site")?;
+    // Typed by a person, or sent by a page of this very node.
+    let is_own = site == "same-origin" || site == "none";
+    let is_meant = is_own && headers.get("sec-purpose").is_none();
+    (!is_meant).then(|| {
+        refuse(StatusCode::FORBIDDEN, "sent by the page of another site: use curl or `quorate gc`")
+    })
 }
 
 /// This node's lead, or the way to the node that has it.
@@ -199,4 +222,24 @@ fn no_role() -> Response {
 
 fn refuse(code: StatusCode, text: &str) -> Response {
     (code, Json(json!({ "error": text }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_is_not_taken_for_the_page_of_another_site() {
+        let refused = |pairs: &[(&'static str, &'static str)]| {
+            let headers = pairs.iter().map(|(name, value)| {
+                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+            });
+            from_a_page(&headers.collect()).is_some()
+        };
+        assert!(!refused(&[]), "curl and Milvus's backup tool");
+        assert!(!refused(&[("sec-fetch-site", "none")]));
+        assert!(refused(&[("sec-fetch-site", "cross-site")]));
+        assert!(refused(&[("sec-fetch-site", "same-site")]));
+        assert!(refused(&[("sec-fetch-site", "none"), ("sec-purpose", "prefetch")]));
+    }
 }

@@ -5,20 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use http::{Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use proto::admin::admin_server::AdminServer;
-use raft::Gathered;
+use raft::{Gathered, Place};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::admin::service::AdminService;
 use crate::coordinator::Coordinator;
+use crate::edge::doors::Door;
+use crate::edge::elements;
+use crate::edge::front::{Front, Speech};
+use crate::edge::intake::{Measured, Messages};
+use crate::edge::limits::{
+    COORDINATOR_ELEMENTS_MAX, COORDINATOR_MESSAGE_BYTES_MAX, HEAD_WITHIN, SILENCE_MAX, STREAMS_MAX,
+};
+use crate::edge::listen::listen;
 use crate::metrics::Calls;
 use crate::rpc::datacoord::{self, DATA_COORD_PREFIX, DataCoordServer};
 use crate::rpc::etcd::{Etcd, EtcdLimits, Gate, KV_PREFIX, KvService};
@@ -35,8 +47,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// deadline is short; the default of 20 would close their connection for it.
 const RESET_STREAMS_MAX: usize = 1 << 16;
 
-/// After the system refused a connection for want of file handles.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Of the text of a refusal, as it travels.
+const REFUSAL_BYTES_MAX: usize = 4 << 10;
 
 /// As Milvus's own servers ping their clients.
 const MILVUS_PING_EVERY: Duration = Duration::from_secs(60);
@@ -50,7 +62,10 @@ pub(crate) struct Edge {
     /// Who checks what calls say of whom they mean, and whose connections are cut when this node
     /// cannot answer any more.
     coordinator: Option<Arc<Coordinator>>,
+    door: Door,
     protocol: auto::Builder<TokioExecutor>,
+    /// Pings of an idle client may come this close to each other.
+    ping_min: Duration,
 }
 
 /// The service that takes most of a port's load: it is called before any router.
@@ -68,11 +83,13 @@ impl Edge {
         limits: &EtcdLimits,
     ) -> Edge {
         let routes = etcd.routes().add_service(AdminServer::new(admin));
-        // The fallback of the gRPC routes answers what is neither of them.
-        let router = routes.prepare().into_axum_router().merge(pages.probes());
-        let calls = Arc::clone(&pages.calls);
+        let router = routes
+            .prepare()
+            .into_axum_router()
+            .merge(pages.probes())
+            .fallback_service(pages.elsewhere());
         let busiest = Some(Busiest::Kv(etcd.kv()));
-        Edge { busiest, router, calls, coordinator: None, protocol: protocol(limits) }
+        Edge::new(busiest, router, pages, &pages.doors.client, limits)
     }
 
     /// Milvus's coordinator API, and the probes for whoever looks there.
@@ -86,53 +103,47 @@ impl Edge {
             .into_axum_router()
             .merge(pages.probes())
             .fallback_service(pages.elsewhere());
-        let mut protocol = protocol(limits);
-        protocol
+        let busiest = Some(Busiest::DataCoord(datacoord::data_coord(coordinator)));
+        let mut edge = Edge::new(busiest, router, pages, &pages.doors.coordinator, limits);
+        edge.coordinator = Some(Arc::clone(coordinator));
+        edge.protocol
             .http2()
             .keep_alive_interval(MILVUS_PING_EVERY)
             .keep_alive_timeout(MILVUS_PING_WITHIN);
-        let calls = Arc::clone(&pages.calls);
-        let busiest = Some(Busiest::DataCoord(datacoord::data_coord(coordinator)));
-        Edge { busiest, router, calls, coordinator: Some(Arc::clone(coordinator)), protocol }
+        edge
     }
 
     pub(crate) fn for_pages(pages: &Arc<Pages>, limits: &EtcdLimits) -> Edge {
-        let calls = Arc::clone(&pages.calls);
-        let protocol = protocol(limits);
-        Edge { busiest: None, router: pages.all(), calls, coordinator: None, protocol }
+        Edge::new(None, pages.all(), pages, &pages.doors.http, limits)
     }
 
-    /// Takes connections until the server stops.
+    fn new(
+        busiest: Option<Busiest>,
+        router: Router,
+        pages: &Pages,
+        door: &Door,
+        limits: &EtcdLimits,
+    ) -> Edge {
+        let (protocol, ping_min) = (protocol(limits), limits.keepalive_min);
+        let (calls, door) = (Arc::clone(&pages.calls), door.clone());
+        Edge { busiest, router, calls, coordinator: None, door, protocol, ping_min }
+    }
+
+    /// Takes as many connections as there are places, until the server stops.
     pub(crate) async fn serve(self, listener: TcpListener, tasks: Tasks) {
-        let stop = tasks.stopping();
+        let places = Arc::clone(&self.door.places);
         let edge = Arc::new(self);
-        loop {
-            let accepted = tokio::select! {
-                // Cancel-safe: a connection that was not returned stays in the queue.
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    let connection = Arc::clone(&edge).connection(stream, tasks.clone());
-                    tasks.spawn("connection", connection);
-                }
-                Err(error) => {
-                    warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+        let of_connections = tasks.clone();
+        let serve = move |stream, place| {
+            Arc::clone(&edge).connection(stream, place, of_connections.stopping())
+        };
+        listen(listener, places, tasks, serve).await;
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, tasks: Tasks) {
-        // Answers are small and must not wait for the acknowledgement of earlier ones.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "the connection is gone already");
-            return;
-        }
+    async fn connection(self: Arc<Self>, stream: TcpStream, place: Place, stop: CancellationToken) {
         let service = service_fn(|request: Request<Incoming>| {
             let edge = Arc::clone(&self);
+            place.asks();
             async move {
                 let call = edge.calls.begin(request.uri().path());
                 let response = edge.answer(request).await;
@@ -142,16 +153,22 @@ impl Edge {
                 Ok::<_, Infallible>(response)
             }
         });
-        let connection =
-            self.protocol.serve_connection(TokioIo::new(Gathered::new(stream)), service);
+        let front = Front::new(stream, self.ping_min);
+        let speech = front.speech();
+        let stream = TokioIo::new(Gathered::new(front));
+        let connection = self.protocol.serve_connection(stream, service);
         tokio::pin!(connection);
-        let stop = tasks.stopping();
         let coordinator = self.coordinator.as_ref();
         // Without a coordinator nobody cancels it.
         let cut = coordinator.map(|coordinator| coordinator.connections.join()).unwrap_or_default();
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = cut.cancelled() => return,
+            () = place.cut().cancelled() => return,
+            () = silence(&speech) => {
+                place.is_silent();
+                return;
+            }
             () = stop.cancelled() => {
                 // Calls that run are answered; new ones are told to go elsewhere.
                 connection.as_mut().graceful_shutdown();
@@ -164,6 +181,14 @@ impl Edge {
     }
 }
 
+/// Resolves where nothing that makes sense has come from a client in time.
+async fn silence(speech: &Speech) {
+    tokio::time::sleep(SILENCE_MAX).await;
+    if speech.has_begun() {
+        std::future::pending::<()>().await;
+    }
+}
+
 impl Edge {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         if let Some(coordinator) = &self.coordinator
@@ -171,19 +196,107 @@ impl Edge {
         {
             return status.into_http();
         }
-        let path = request.uri().path();
-        let Ok(response) = match &self.busiest {
-            Some(Busiest::Kv(kv)) if path.starts_with(KV_PREFIX) => kv.clone().call(request).await,
-            Some(Busiest::DataCoord(service)) if path.starts_with(DATA_COORD_PREFIX) => {
-                service.clone().call(request).await
-            }
-            // In a box of its own: a call of the KV service has no room to spare for it.
-            Some(_) | None => {
-                let mut router = self.router.clone();
-                Box::pin(router.call(request)).await.map(|response| response.map(Body::new))
-            }
+        let is_grpc = is_grpc(request.headers());
+        let messages = match STREAMING.contains(&request.uri().path()) {
+            true => Messages::Stream,
+            false => Messages::One,
         };
+        let request = request.map(|body| Measured::new(body, messages, &self.door.intake));
+        let mut response = match &self.busiest {
+            Some(Busiest::Kv(kv)) if request.uri().path().starts_with(KV_PREFIX) => {
+                let Ok(response) = kv.clone().call(request).await;
+                response
+            }
+            // In boxes of their own: a call of the KV service has no room to spare for them.
+            Some(Busiest::DataCoord(service)) if is_grpc => {
+                Box::pin(self.coordinate(service, request)).await
+            }
+            Some(_) | None => Box::pin(self.route(request)).await,
+        };
+        if !is_grpc && is_grpc_answer(&response) {
+            // Its client would take the code 200 for a success.
+            return super::not_found("this is a method of gRPC: call it with a client of gRPC");
+        }
+        bound_refusal(&mut response);
         response
+    }
+}
+
+impl Edge {
+    /// A call of Milvus, all of which are unary. What it holds is counted before it is decoded.
+    async fn coordinate(
+        &self,
+        service: &DataCoordServer,
+        request: Request<Measured<Incoming>>,
+    ) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let (bytes, _measure) = match body.collect(COORDINATOR_MESSAGE_BYTES_MAX).await {
+            Ok(collected) => collected,
+            Err(status) => return status.into_http(),
+        };
+        let message = bytes.get(GRPC_PREFIX_BYTES..).unwrap_or_default();
+        if let Err(error) = elements::check(message, COORDINATOR_ELEMENTS_MAX) {
+            return Status::resource_exhausted(error.to_string()).into_http();
+        }
+        let request = Request::from_parts(parts, Full::new(bytes));
+        if request.uri().path().starts_with(DATA_COORD_PREFIX) {
+            let Ok(response) = service.clone().call(request).await;
+            return response;
+        }
+        self.route(request).await
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let Ok(response) = self.router.clone().call(request).await;
+        response.map(Body::new)
+    }
+}
+
+/// Calls whose client sends many messages.
+const STREAMING: [&str; 4] = [
+    "/etcdserverpb.Watch/Watch",
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// Before the message of a unary call: a flag, and its length.
+const GRPC_PREFIX_BYTES: usize = 5;
+
+/// Whether a request is a call of gRPC.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn is_grpc_answer(response: &Response<Body>) -> bool {
+    is_grpc(response.headers())
+}
+
+/// A refusal of gRPC travels in headers, which many clients bound to 8 KiB: one that is too long
+/// breaks them. Texts are cut where they are made; this is for those of others.
+fn bound_refusal(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    let Some(code) = headers.get(Status::GRPC_STATUS) else { return };
+    if code == "12" && !headers.contains_key(Status::GRPC_MESSAGE) {
+        let text = HeaderValue::from_static("etcdserver: unknown method");
+        headers.insert(Status::GRPC_MESSAGE, text);
+    }
+    let Some(message) = headers.get(Status::GRPC_MESSAGE) else { return };
+    if message.len() > REFUSAL_BYTES_MAX {
+        let text = message.as_bytes();
+        // A byte that is written as %XX is not cut in two.
+        let begun = text[..REFUSAL_BYTES_MAX].iter().rposition(|byte| *byte == b'%');
+        let end = begun.filter(|at| at + 3 > REFUSAL_BYTES_MAX).unwrap_or(REFUSAL_BYTES_MAX);
+        let cut = [&text[..end], format!("... ({} bytes)", text.len()).as_bytes()].concat();
+        if let Ok(value) = HeaderValue::from_bytes(&cut) {
+            headers.insert(Status::GRPC_MESSAGE, value);
+        }
     }
 }
 
@@ -194,13 +307,13 @@ fn protocol(limits: &EtcdLimits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .auto_date_header(false)
-        .max_concurrent_streams(u32::MAX)
+        .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .max_local_error_reset_streams(RESET_STREAMS_MAX)
         .keep_alive_interval(limits.keepalive_period)
         .keep_alive_timeout(limits.keepalive_timeout);
-    builder.http1().timer(TokioTimer::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
     builder
 }

@@ -23,6 +23,7 @@ use proto::milvus::data::data_coord_server;
 use proto::milvus::index::index_coord_server::IndexCoordServer;
 
 use crate::coordinator::{Coordinator, Failure, Lead};
+use crate::edge::limits::COORDINATOR_MESSAGE_BYTES_MAX;
 use proto::milvus::{common, data, milvus};
 
 pub(crate) use admission::refusal;
@@ -30,8 +31,8 @@ pub(crate) use admission::refusal;
 /// Paths of the calls of [`DataCoordServer`].
 pub(crate) const DATA_COORD_PREFIX: &str = "/milvus.proto.data.DataCoord/";
 
-/// Milvus sends and expects messages up to this size.
-const MESSAGE_BYTES_MAX: usize = 512 << 20;
+/// Milvus expects messages up to this size.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
 
 #[derive(Clone)]
 pub(crate) struct DataCoordService {
@@ -43,16 +44,16 @@ pub(crate) type DataCoordServer = data_coord_server::DataCoordServer<DataCoordSe
 /// Answers `milvus.proto.data.DataCoord`.
 pub(crate) fn data_coord(coordinator: &Arc<Coordinator>) -> DataCoordServer {
     DataCoordServer::new(DataCoordService { coordinator: Arc::clone(coordinator) })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .max_decoding_message_size(COORDINATOR_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// The other services of the coordinator port.
 pub(crate) fn routes(coordinator: &Arc<Coordinator>) -> tonic::service::Routes {
     let service = DataCoordService { coordinator: Arc::clone(coordinator) };
     let index_coord = IndexCoordServer::new(service)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(COORDINATOR_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
     tonic::service::Routes::new(index_coord)
 }
 

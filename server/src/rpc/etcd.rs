@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
+use crate::admin::scans::Scans;
 use crate::lease_clock::Leases;
 use crate::watch_hub::WatchHub;
 use call::Deadline;
@@ -49,15 +50,17 @@ pub struct Etcd {
     leases: Arc<Leases>,
     large_reads: Arc<Semaphore>,
     past_images: Arc<PastImages>,
+    scans: Arc<Scans>,
     stop: CancellationToken,
 }
 
 impl Etcd {
     /// Starts what the services need in the background; it ends with `stop`.
-    pub fn start(
+    pub(crate) fn start(
         node: Node,
         limits: EtcdLimits,
         leases: Arc<Leases>,
+        scans: Arc<Scans>,
         stop: CancellationToken,
     ) -> Arc<Etcd> {
         Arc::new(Etcd {
@@ -66,6 +69,7 @@ impl Etcd {
             leases,
             large_reads: Arc::new(Semaphore::new(limits.large_reads_max.max(1))),
             past_images: PastImages::new(stop.clone()),
+            scans,
             node,
             limits,
             stop,

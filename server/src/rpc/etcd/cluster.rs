@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use proto::etcd;
 use proto::etcd::cluster_server;
-use raft::{Consistency, Member, NodeMeta};
+use raft::{Consistency, Member, MembershipError, NodeMeta};
 use tonic::{Request, Response, Status};
 
 use super::Etcd;
 use super::error::{self, EtcdError};
+use crate::edge::brief::{TEXT_BYTES_MAX, cut};
 
 pub(super) struct Cluster(pub(super) Arc<Etcd>);
 
@@ -43,7 +44,7 @@ impl cluster_server::Cluster for Cluster {
             .node
             .add_learner(&peer, deadline.at)
             .await
-            .map_err(|error| error::membership(&error))?;
+            .map_err(|error| not_added(&error, &peer))?;
         if !request.is_learner {
             self.0
                 .node
@@ -100,6 +101,28 @@ impl cluster_server::Cluster for Cluster {
         self.0.node.promote(id, deadline.at).await.map_err(|error| error::membership(&error))?;
         let header = Some(self.0.headers.at(0));
         Ok(Response::new(etcd::MemberPromoteResponse { header, members: self.0.members() }))
+    }
+}
+
+/// etcd adds a member that does not run yet. Here the node is asked who it is before it is added.
+fn not_added(error: &MembershipError, peer: &str) -> Status {
+    match error {
+        MembershipError::Unreachable { address, reason } if address == peer => {
+            Status::failed_precondition(cut(
+                &format!(
+                    "etcdserver: no node answers at {address} ({reason}): start it first, with an \
+                 empty data directory; it waits there to be added"
+                ),
+                TEXT_BYTES_MAX,
+            ))
+        }
+        MembershipError::Unreachable { .. }
+        | MembershipError::NoLeader
+        | MembershipError::UnknownNode { .. }
+        | MembershipError::NoCandidate
+        | MembershipError::Refused(_)
+        | MembershipError::Deadline(_)
+        | MembershipError::ShuttingDown => error::membership(error),
     }
 }
 

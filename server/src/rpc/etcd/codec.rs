@@ -4,9 +4,14 @@
 
 use std::marker::PhantomData;
 
+use bytes::Buf;
 use prost::Message;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use super::error::EtcdError;
+use crate::edge::elements;
+use crate::edge::limits::CLIENT_ELEMENTS_MAX;
 
 /// Most requests are a key and a small value.
 const RECEIVE_BYTES: usize = 1024;
@@ -65,6 +70,9 @@ impl<U: Message + Default> Decoder for FittingDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        // The whole message lies in one piece. A transaction is all that can hold much.
+        elements::check(buffer.chunk(), CLIENT_ELEMENTS_MAX)
+            .map_err(|error| EtcdError::TooManyOps.with_detail(&error.to_string()))?;
         U::decode(buffer).map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 

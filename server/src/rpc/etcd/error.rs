@@ -8,6 +8,7 @@ use statemachine::{Fault, Rejection};
 use tonic::{Code, Status};
 
 use super::call::Deadline;
+use crate::edge::brief::{TEXT_BYTES_MAX, cut, printable};
 
 /// What an etcd client can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,11 +136,7 @@ impl EtcdError {
     /// Adds what was given, what the limit is and what to do.
     pub(crate) fn with_detail(self, detail: &str) -> Status {
         let mut status = Status::from(self);
-        let printable: String = detail
-            .chars()
-            .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
-            .collect();
-        if let Ok(value) = printable.parse() {
+        if let Ok(value) = printable(detail, TEXT_BYTES_MAX).parse() {
             status.metadata_mut().insert(DETAIL, value);
         }
         status
@@ -167,13 +164,18 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         // The command took effect or not; its client cannot be told which.
         Rejection::StaleRequest | Rejection::OutcomeTooLarge => EtcdError::Timeout,
         Rejection::Coordinator(_) => {
-            return Status::permission_denied(format!("etcdserver: {rejection}"));
+            return Status::permission_denied(text(rejection));
         }
         Rejection::InvalidSetting { .. } | Rejection::UnknownAlarm { .. } => {
-            return Status::invalid_argument(format!("etcdserver: {rejection}"));
+            return Status::invalid_argument(text(rejection));
         }
     };
     error.with_detail(&rejection.to_string())
+}
+
+/// The text of a refusal that etcd does not have.
+fn text(reason: &impl std::fmt::Display) -> String {
+    cut(&format!("etcdserver: {reason}"), TEXT_BYTES_MAX).into_owned()
 }
 
 /// A command without an outcome.
@@ -190,6 +192,14 @@ pub(crate) fn propose(error: &ProposeError, deadline: &Deadline) -> Status {
         ProposeError::NotReady { .. } => EtcdError::UnhealthyCluster,
     };
     etcd_error.with_detail(&error.to_string())
+}
+
+/// Work that was not done in its time.
+pub(crate) fn timeout(deadline: &Deadline) -> EtcdError {
+    match deadline.is_over_for_client() {
+        true => EtcdError::DeadlineExceeded,
+        false => EtcdError::Timeout,
+    }
 }
 
 /// A read that could not be made.
@@ -223,7 +233,7 @@ pub(crate) fn membership(error: &MembershipError) -> Status {
         MembershipError::NoCandidate => EtcdError::BadTransferee,
         MembershipError::Unreachable { .. } => EtcdError::UnhealthyCluster,
         MembershipError::Refused(reason) => {
-            return Status::failed_precondition(format!("etcdserver: {reason}"));
+            return Status::failed_precondition(text(reason));
         }
         MembershipError::Deadline(_) => EtcdError::Timeout,
         MembershipError::ShuttingDown => EtcdError::Stopped,
@@ -288,5 +298,8 @@ mod tests {
     fn bytes_that_metadata_cannot_hold_do_not_break_an_answer() {
         let status = EtcdError::DuplicateKey.with_detail("key \u{e9}\n\0 twice");
         assert_eq!(status.metadata().get(DETAIL).unwrap(), "key ??? twice");
+        let long = EtcdError::DuplicateKey.with_detail(&"k".repeat(100_000));
+        let detail = long.metadata().get(DETAIL).unwrap().to_str().unwrap();
+        assert_eq!(detail, format!("{}... (100000 bytes)", "k".repeat(1024)));
     }
 }

@@ -2,23 +2,30 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use proto::etcd;
 use proto::etcd::maintenance_server;
 use proto::quorate::command::Kind;
 use raft::Consistency;
-use statemachine::{Response as Outcome, State};
+use statemachine::{Fault, Response as Outcome, State};
 use tonic::{Request, Response, Status};
 
+use super::call::Deadline;
 use super::error::{self, EtcdError};
 use super::{Etcd, mismatch};
 use crate::admin::backup::seal::Sealer;
 use crate::admin::backup::stream as backup;
+use crate::admin::scans::{Busy, TOO_LONG, Until};
 use crate::rpc::leader::name_leader;
+use crate::tasks;
 
 /// The etcd version that this API follows. Clients parse it to tell what a server can do.
 pub const ETCD_VERSION: &str = "3.5.21";
+
+/// A hash reads every version of every key.
+const HASH_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) struct Maintenance(pub(super) Arc<Etcd>);
 
@@ -39,6 +46,9 @@ impl maintenance_server::Maintenance for Maintenance {
                 alarms.into_iter().filter(|alarm| wanted == any || alarm.alarm == wanted).collect();
             let header = Some(self.0.headers.at(revision));
             return Ok(Response::new(etcd::AlarmResponse { header, alarms }));
+        }
+        if request.action == i32::from(etcd::alarm_request::AlarmAction::Activate) {
+            self.0.check_alarmed(request.member_id)?;
         }
         let outcome = self.0.propose(Kind::Alarm(request), deadline).await?;
         let Outcome::Alarm(mut response) = outcome else { return Err(mismatch()) };
@@ -109,9 +119,12 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<etcd::HashKvRequest>,
     ) -> Result<Response<etcd::HashKvResponse>, Status> {
-        let deadline = self.0.admit(request.metadata())?;
+        self.0.admit(request.metadata())?;
+        let deadline = Deadline::of(request.metadata(), HASH_WITHIN);
         let wanted = request.into_inner().revision;
         let view = self.0.view(Consistency::Local, deadline).await?;
+        // Its turn comes first: the image that it reads is not to wait.
+        let permit = self.0.scans.hash(deadline.at).await.map_err(|busy| too_busy(&busy))?;
         let ((revision, compacted), store) =
             view.pin(|state| (state.revision(), state.compacted_revision()));
         let at = if wanted <= 0 { revision } else { wanted };
@@ -123,13 +136,19 @@ impl maintenance_server::Maintenance for Maintenance {
             return Err(EtcdError::Compacted
                 .with_detail(&format!("revision {at} was asked for, the oldest is {compacted}")));
         }
-        let hash = self
-            .0
-            .read_off_thread(store, move |store| {
-                statemachine::digest::hash_kv(store, compacted, at)
-            })
-            .await?
-            .map_err(|fault| error::fault(&self.0.node, &fault))?;
+        let hashing = tasks::spawn_blocking(move || {
+            let _permit = permit;
+            let store = Until::new(&store, deadline.at.into_std());
+            statemachine::digest::hash_kv(&store, compacted, at)
+        });
+        let hash = match hashing.await {
+            Ok(Ok(hash)) => hash,
+            Ok(Err(Fault::Storage(reason))) if reason == TOO_LONG => {
+                return Err(error::timeout(&deadline).with_detail(TOO_LONG));
+            }
+            Ok(Err(fault)) => return Err(error::fault(&self.0.node, &fault)),
+            Err(error) => return Err(Status::internal(format!("etcdserver: hash: {error}"))),
+        };
         Ok(Response::new(etcd::HashKvResponse {
             header: Some(self.0.headers.at(revision)),
             hash: fold(hash.hash),
@@ -147,8 +166,9 @@ impl maintenance_server::Maintenance for Maintenance {
         request: Request<etcd::SnapshotRequest>,
     ) -> Result<Response<SnapshotStream>, Status> {
         let deadline = self.0.admit(request.metadata())?;
+        let permit = self.0.scans.stream().map_err(|busy| too_busy(&busy))?;
         let view = self.0.view(Consistency::Local, deadline).await?;
-        Ok(Response::new(sealed(backup::stream(&self.0.node, &view))))
+        Ok(Response::new(sealed(backup::stream(&self.0.node, &view, permit))))
     }
 
     async fn move_leader(
@@ -187,6 +207,23 @@ impl maintenance_server::Maintenance for Maintenance {
     ) -> Result<Response<etcd::DowngradeResponse>, Status> {
         Err(Status::unimplemented("etcdserver: there is no etcd version to downgrade to"))
     }
+}
+
+impl Etcd {
+    /// An alarm is a record for each member, outside of the quota: one of no member could be raised
+    /// any number of times. Clients that name none mean the cluster.
+    fn check_alarmed(&self, member: u64) -> Result<(), Status> {
+        if member == 0 || self.headers.status().member(member).is_some() {
+            return Ok(());
+        }
+        Err(EtcdError::MemberNotFound.with_detail(&format!(
+            "an alarm was to be raised for member {member:x}, and no member has this id"
+        )))
+    }
+}
+
+fn too_busy(busy: &Busy) -> Status {
+    EtcdError::TooManyRequests.with_detail(&busy.to_string())
 }
 
 /// A backup as a snapshot, with the end that etcd's tools look for.
