@@ -22,7 +22,7 @@ ASSERTING := $(BIN)/quorate-asserting
 step = @tests/step "$(1)" "$(2)"
 
 .PHONY: help setup setup-build setup-clients build demo demo-etcd test check-format check-lints check-docs unit \
-        tidy clients operator differential build-asserting torture power-cut snapshot-small milvus-smoke planted accept bench bench-coordinator verify fix clean
+        tidy clients operator differential build-asserting torture power-cut hostile snapshot-small milvus-smoke planted accept bench bench-coordinator verify fix clean
 
 help:
 	@grep -E '^## ' $(MAKEFILE_LIST) | cut -c4-
@@ -133,6 +133,12 @@ CUTS ?= 3
 power-cut:
 	$(call step,$(CUTS) cuts of power with seed $(SEED),1 minute)
 	$(CHAOS) power-cut --quorate $(ASSERTING) --require-assertions --cuts $(CUTS) --seed $(SEED)
+
+## make hostile    hostile clients beside normal ones, SECONDS_OF_ATTACKS of them
+SECONDS_OF_ATTACKS ?= 60
+hostile:
+	$(call step,hostile clients with seed $(SEED),$(SECONDS_OF_ATTACKS) seconds of attacks and as much before and after)
+	$(CHAOS) hostile --seconds $(SECONDS_OF_ATTACKS) --seed $(SEED)
 
 snapshot-small:
 	$(call step,small snapshot,1 minute)

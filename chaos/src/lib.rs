@@ -16,6 +16,7 @@ pub mod demo;
 pub mod disk;
 pub mod failover;
 pub mod history;
+pub mod hostile;
 pub mod load;
 pub mod million;
 pub mod nemesis;

@@ -10,6 +10,7 @@ use chaos::bench::BenchOptions;
 use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
 use chaos::coordinator::{self, Collection, CoordinatorOptions, Method, Running};
 use chaos::failover::{FailoverOptions, Mode};
+use chaos::hostile::HostileOptions;
 use chaos::load::{LoadOptions, Op};
 use chaos::pairs::PairsOptions;
 use chaos::past::PastOptions;
@@ -18,7 +19,7 @@ use chaos::snapshot::SnapshotOptions;
 use chaos::torture::{Ending, TortureOptions};
 use chaos::workload::Mix;
 use chaos::{
-    assertions, backup, bench, ceiling, demo, disk, failover, load, million, pairs, past,
+    assertions, backup, bench, ceiling, demo, disk, failover, hostile, load, million, pairs, past,
     power_cut, report, snapshot, torture,
 };
 use clap::{Args, Parser, Subcommand};
@@ -99,6 +100,22 @@ enum Command {
         /// The plan follows from it [default: drawn, and printed]
         #[arg(long)]
         seed: Option<u64>,
+    },
+    /// Hostile clients beside normal ones: bombs, floods, garbage, what is begun and never ended
+    Hostile {
+        #[command(flatten)]
+        target: Target,
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// What is sent follows from it [default: drawn, and printed]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Fail where a node's resident memory grows by more
+        #[arg(long, value_name = "MIB", default_value_t = 512)]
+        growth_mib_max: u64,
+        /// Fail where p99 of the normal clients rises by more
+        #[arg(long, value_name = "FACTOR")]
+        p99_factor_max: Option<f64>,
     },
     /// A large state; a wiped follower comes back while writes go on, and is killed meanwhile
     Snapshot {
@@ -495,6 +512,16 @@ async fn run(cli: Cli) -> Result<ExitCode> {
                 mix: Mix::default(),
             };
             Ok(verdict(power_cut::run(&options).await?))
+        }
+        Command::Hostile { target, seconds, seed, growth_mib_max, p99_factor_max } => {
+            let options = HostileOptions {
+                cluster: target.options()?,
+                duration: Duration::from_secs(seconds),
+                seed: seed.unwrap_or_else(rand::random),
+                growth_mib_max,
+                p99_factor_max,
+            };
+            Ok(verdict(hostile::run(&options).await?))
         }
         Command::Snapshot { target, gib, kills, p99_factor_max, seed } => {
             let cluster = target.options()?;

@@ -97,7 +97,14 @@ impl Connection {
         Ok((Outgoing { stream }, response))
     }
 
-    async fn begin(&self, head: &Head) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>)> {
+    /// A call whose message is still to be sent.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn begin(
+        &self,
+        head: &Head,
+    ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>)> {
         let mut sender = self.sender.clone().ready().await?;
         let mut request = Request::new(());
         *request.method_mut() = http::Method::POST;
