@@ -89,8 +89,7 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
     let pages = Pages::new(
         node.clone(),
         Arc::clone(&leases),
-        Arc::clone(etcd.hub()),
-        Arc::clone(etcd.past_images()),
+        &etcd,
         Arc::clone(&config),
         coordinator.clone(),
         Doors::new(connections),

@@ -18,7 +18,7 @@ use crate::edge::brief::{TEXT_BYTES_MAX, cut};
 use crate::edge::doors::Doors;
 use crate::lease_clock::Leases;
 use crate::metrics;
-use crate::rpc::etcd::PastImages;
+use crate::rpc::etcd::{Etcd, PastImages};
 use crate::watch_hub::WatchHub;
 
 /// What the pages are made of.
@@ -38,8 +38,7 @@ impl Pages {
     pub(crate) fn new(
         node: Node,
         leases: Arc<Leases>,
-        hub: Arc<WatchHub>,
-        past_images: Arc<PastImages>,
+        etcd: &Etcd,
         config: Arc<Config>,
         coordinator: Option<Arc<Coordinator>>,
         doors: Doors,
@@ -49,8 +48,8 @@ impl Pages {
         Arc::new(Pages {
             node,
             leases,
-            hub,
-            past_images,
+            hub: Arc::clone(etcd.hub()),
+            past_images: Arc::clone(etcd.past_images()),
             config,
             coordinator,
             doors,
