@@ -96,3 +96,21 @@ pub enum StartError {
     #[error("initial cluster: {0}")]
     InitialCluster(String),
 }
+
+impl StartError {
+    /// Whether another start would end the same way until a person has looked.
+    pub fn is_final(&self) -> bool {
+        match self {
+            StartError::Storage(error) => {
+                error.is::<crate::failure::Poisoned>() || error.is::<crate::failure::RestartLoop>()
+            }
+            StartError::Identity { .. }
+            | StartError::DataDir { .. }
+            | StartError::Timers(_)
+            | StartError::Listen(_)
+            | StartError::Runtime(_)
+            | StartError::Consensus(_)
+            | StartError::InitialCluster(_) => false,
+        }
+    }
+}

@@ -3,12 +3,16 @@
 //! After a failed write or sync the kernel may call pages clean that never reached the disk, so
 //! nothing is retried: only a restart, which reads back what is really there, is safe.
 
+mod ends;
+
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use ends::{RestartLoop, admit_restart, note_end};
 
 /// Left in the data directory by a node whose storage failed: one line for each time.
 const POISON_FILE: &str = "POISON";

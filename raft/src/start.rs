@@ -185,6 +185,8 @@ async fn open_storage(
     let path = options.data_dir.clone();
     failure::admit_start(&path, std::time::SystemTime::now())
         .map_err(|poisoned| StartError::Storage(Box::new(poisoned)))?;
+    failure::admit_restart(&path, std::time::SystemTime::now())
+        .map_err(|looping| StartError::Storage(Box::new(looping)))?;
     let mut storage_options = options.storage.clone();
     storage_options.data_dir = path.clone();
     storage_options.node = stored.node;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use raft::failure::note_end;
 use raft::{Endpoints, Node, NodeOptions};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -165,8 +166,10 @@ fn node_options(config: &Config, listener: tokio::net::TcpListener) -> NodeOptio
     options.storage.retention.keep_log_bytes = config.log_kept_bytes;
     options.limits.snapshot_bytes_per_s = config.snapshot_bytes_per_s;
     options.version = env!("CARGO_PKG_VERSION").to_owned();
-    options.on_fatal = Arc::new(|reason: &str| {
+    let data_dir = config.data_dir.clone();
+    options.on_fatal = Arc::new(move |reason: &str| {
         error!(reason, "this node must not go on, the process ends");
+        note_end(&data_dir, reason);
         std::process::abort();
     });
     options

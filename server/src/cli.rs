@@ -110,6 +110,9 @@ pub(crate) enum Ending {
     Bad,
 }
 
+/// A node that must not be started again before a person has looked; the unit file names it.
+const EXIT_STAYS_DOWN: u8 = 78;
+
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     // Keys, values and the secrets of Milvus's object store are in the files that are made here:
@@ -122,7 +125,8 @@ pub fn main() -> ExitCode {
         Ok(Ending::Bad) => ExitCode::from(3),
         Err(error) => {
             output::error(&error);
-            ExitCode::from(1)
+            let is_final = error.downcast_ref().is_some_and(raft::StartError::is_final);
+            ExitCode::from(if is_final { EXIT_STAYS_DOWN } else { 1 })
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
+use std::path::PathBuf;
 
 use tracing::error;
 use tracing_subscriber::filter::Targets;
@@ -59,9 +60,9 @@ fn quieted(filter: Targets) -> Targets {
     quieted
 }
 
-/// Makes a panic anywhere end the process after it was logged.
-pub(crate) fn abort_on_panic() {
-    std::panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
+/// Makes a panic anywhere end the process after it was logged, and noted in `data_dir`.
+pub(crate) fn abort_on_panic(data_dir: PathBuf) {
+    std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let payload = info.payload();
         let reason = payload
@@ -78,6 +79,7 @@ pub(crate) fn abort_on_panic() {
             %backtrace,
             "bug: a thread panicked, the process ends so that it cannot go on half alive"
         );
+        raft::failure::note_end(&data_dir, &format!("panic: {reason} at {place}"));
         std::process::abort();
     }));
 }

@@ -106,7 +106,7 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Ending> {
         return Ok(Ending::Good);
     }
     crate::telemetry::start(config.log_format, config.log_filter.clone());
-    crate::telemetry::abort_on_panic();
+    crate::telemetry::abort_on_panic(config.data_dir.clone());
     show_effective(&config, &raw);
     crate::app::run(config, args.stop_with_stdin)?;
     Ok(Ending::Good)
