@@ -49,6 +49,9 @@ impl PeerHandler for Echo {
     }
 }
 
+/// Changes the options of the node at a position.
+type Tune = dyn Fn(usize, &mut NodeOptions) + Send + Sync;
+
 /// Nodes that found one cluster, by position.
 pub(crate) struct Cluster {
     dir: tempfile::TempDir,
@@ -56,8 +59,8 @@ pub(crate) struct Cluster {
     /// Name and peer address.
     pub(crate) initial: Vec<(String, String)>,
     pub(crate) nodes: BTreeMap<usize, Node>,
-    /// Changes the options of the node at a position before it starts.
-    pub(crate) tune: Arc<dyn Fn(usize, &mut NodeOptions) + Send + Sync>,
+    /// Called for each node before it starts.
+    pub(crate) tune: Arc<Tune>,
 }
 
 impl Cluster {
