@@ -22,7 +22,9 @@ SETTINGS = {
     "dataCoord.gc.missingTolerance": 5,
     "dataCoord.gc.dropTolerance": 3,
 }
-MOOD_S = {"small": 20, "full": 300}
+# Our calls have 30 s each: a store that hangs is noticed after that.
+HANG_S = 45
+MOOD_S = {"small": 15, "full": 300}
 WAIT_S = 120
 ALIEN = "insert_log/1/2/3/100/4"
 DAY_S = 86_400
@@ -69,7 +71,8 @@ def misbehave(stage, ledger, mood):
     steps = ((lambda: ledger.insert(200), 0.2), (lambda: ledger.delete(20), 0.5),
              (ledger.flush, 3))
     with Workers(*steps) as workers:
-        workers.go_on(MOOD_S[stage.options.size])
+        mood_s = MOOD_S[stage.options.size]
+        workers.go_on(max(mood_s, HANG_S) if mood == s3.HANGS else mood_s)
         explained = explain(stage, next(iter(ledger.channels)))
         failing_s = metric(stage, FAILING)
     check_named(stage)
