@@ -89,25 +89,6 @@ fn operators_see_and_steer_what_is_done() {
 }
 
 #[test]
-fn rows_go_when_their_time_is_up_and_stay_without_one() {
-    check("expiry", Duration::from_secs(300));
-}
-
-#[test]
-fn an_object_store_that_misbehaves_costs_no_file_that_is_named() {
-    if matches!(kind(), ClusterKind::Quorate(_)) {
-        check("object-store", Duration::from_secs(500));
-    }
-}
-
-#[test]
-fn a_milvus_that_hangs_holds_up_nobody_and_loses_nothing() {
-    if matches!(kind(), ClusterKind::Quorate(_)) {
-        check("frozen", Duration::from_secs(400));
-    }
-}
-
-#[test]
 fn the_role_is_taken_from_stock_and_handed_back_with_nothing_lost() {
     check("handover", Duration::from_secs(300));
 }
