@@ -31,7 +31,8 @@ use crate::wire;
 const BYTES_MAX: usize = 8 << 20;
 /// Answers that a sender has not read; one that does not read them loses its stream.
 const ANSWERS_MAX: usize = 1024;
-/// Heartbeats that the engine has not answered: it answers once all before them is on the disk.
+/// Heartbeats that their senders still wait for: the engine answers once all before them is on the
+/// disk. One that its sender gave up leaves its small answer with the engine until then.
 const HEARTBEATS_MAX: usize = 64;
 /// Senders that are remembered; in a cluster there are as many as members.
 const LANES_MAX: usize = 64;
