@@ -38,6 +38,9 @@ pub(crate) use worker::{Worker, WorkerHandle};
 pub trait OutcomeSink: Send + Sync + 'static {
     /// Called by the apply thread when every read that begins sees `index`. Must be short.
     fn applied(&self, index: u64, outcomes: Vec<(RequestId, Outcome)>);
+
+    /// Another node's snapshot has become the state: outcomes of what it holds will not come.
+    fn installed(&self) {}
 }
 
 /// What the apply thread, readers and snapshots share.

@@ -23,6 +23,9 @@ pub enum ProposeError {
     Unknown,
     #[error("the command has {size_bytes} B, the limit is {limit_bytes} B")]
     TooLarge { size_bytes: usize, limit_bytes: usize },
+    /// Not appended: no node would carry it out.
+    #[error("the command was refused before it was logged: {reason}")]
+    Refused { reason: String },
     #[error("the node is shutting down")]
     ShuttingDown,
     /// The node has no cluster, or has not recovered its state yet.

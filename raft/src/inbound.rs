@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use proto::quorate::{ForwardResult, ForwardVerdict};
 use tokio::sync::mpsc;
 
+use crate::admit::NotAdmitted;
 use crate::propose::{self, Proposer, RunBounds};
 
 /// A run and the way back to its origin.
@@ -45,9 +46,21 @@ impl Answer {
         self.send(ForwardVerdict::Overloaded);
     }
 
+    pub(crate) fn not_admitted(mut self, why: NotAdmitted) {
+        self.settled = true;
+        match why {
+            NotAdmitted::Damaged => self.send(ForwardVerdict::Damaged),
+            NotAdmitted::Refused(reason) => self.send_with(ForwardVerdict::Refused, reason),
+        }
+    }
+
     fn send(&self, verdict: ForwardVerdict) {
+        self.send_with(verdict, String::new());
+    }
+
+    fn send_with(&self, verdict: ForwardVerdict, reason: String) {
         // The stream may be gone: then the origin proposes all that is open again by itself.
-        let _ = self.sender.send(ForwardResult { id: self.id, verdict: verdict.into() });
+        let _ = self.sender.send(ForwardResult { id: self.id, verdict: verdict.into(), reason });
     }
 }
 

@@ -3,6 +3,7 @@
 //! See `OVERVIEW.md` for the shape and for what is absent on purpose.
 
 mod admission;
+mod admit;
 pub mod apply;
 mod bootstrap;
 mod clock;

@@ -12,7 +12,8 @@ use proto::quorate;
 use proto::quorate::change_members_request::{
     AddLearner, Change, Promote, Remove, Replace, UpdateEndpoints,
 };
-use statemachine::Fault;
+use statemachine::admission::admit_command;
+use statemachine::{Fault, State};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -64,7 +65,7 @@ pub enum Consistency {
 /// A running node. Clones share it.
 #[derive(Clone)]
 pub struct Node {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -239,6 +240,8 @@ impl Node {
         if state < NodeState::Recovering {
             return Err(ProposeError::NotReady { state });
         }
+        admit_command(&command, || inner.storage.state.view().read(State::level))
+            .map_err(|refused| ProposeError::Refused { reason: refused.to_string() })?;
         let outcome = inner.proposer.submit(&command, deadline)?;
         drop(command);
         // The sweeper answers soon after the deadline; no timer of its own for each command.

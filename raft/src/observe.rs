@@ -27,8 +27,6 @@ const JOINT_PERIOD: Duration = Duration::from_millis(500);
 /// What peers promised since then is not noted after a crash of this node.
 const NOTES_PERIOD: Duration = Duration::from_secs(30);
 const RETENTION_PERIOD: Duration = Duration::from_secs(1);
-/// A command that a leader has held for so long is offered again, under the same id.
-const RESEND_AFTER: Duration = Duration::from_secs(2);
 /// After a hand-over because of a slow disk or apply, before the next one.
 const STEP_DOWN_PAUSE: Duration = Duration::from_secs(5);
 
@@ -275,7 +273,7 @@ async fn sweep(node: Arc<Inner>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        node.proposer.sweep(RESEND_AFTER);
+        node.proposer.sweep(Instant::now());
     }
 }
 

@@ -14,7 +14,7 @@ use crate::node::Inner;
 use crate::places::Place;
 use crate::types::LeaderId;
 use crate::wire::{self, WireError};
-use crate::{bootstrap, membership, snapshot_transfer, tasks};
+use crate::{admit, bootstrap, membership, snapshot_transfer, tasks};
 
 /// Answers of a run's stream gathered into one message at most.
 const RESULTS_MAX: usize = 64;
@@ -181,15 +181,25 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::ForwardStream>, Status> {
         let (from, mut runs) = self.admit(request)?;
         let (sender, mut results) = mpsc::unbounded_channel();
-        let inbound = Arc::clone(&self.node.inbound);
+        let node = Arc::clone(&self.node);
         tasks::spawn(&self.node.runtime, "forward", async move {
             loop {
                 match runs.message().await {
-                    Ok(Some(run)) => inbound.push(InboundRun {
-                        n_commands: usize::try_from(run.n_commands).unwrap_or(usize::MAX),
-                        bytes: run.run,
-                        answer: Answer::new(run.id, sender.clone()),
-                    }),
+                    Ok(Some(request)) => {
+                        let answer = Answer::new(request.id, sender.clone());
+                        match admit::check(&node, from, &request).await {
+                            Ok(()) => node.inbound.push(InboundRun {
+                                n_commands: usize::try_from(request.n_commands)
+                                    .unwrap_or(usize::MAX),
+                                bytes: request.run,
+                                answer,
+                            }),
+                            Err(not_admitted) => {
+                                tracing::warn!(node = from, reason = ?not_admitted, "run refused");
+                                answer.not_admitted(not_admitted);
+                            }
+                        }
+                    }
                     Ok(None) => break,
                     Err(status) => {
                         tracing::debug!(node = from, error = %status, "forward stream broke");

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::apply::OutcomeSink;
 use crate::config::Limits;
 use crate::error::ProposeError;
+use crate::identity::random_id;
 use crate::tasks;
 
 /// A command that this node has applied.
@@ -50,6 +51,8 @@ struct Slot {
     deadline: Instant,
     /// When it was last handed to a leader.
     sent_at: Option<Instant>,
+    /// A leader that is gone may have appended it.
+    maybe_appended: bool,
     /// `None` once answered.
     reply: Option<Reply>,
 }
@@ -65,6 +68,8 @@ struct Queue {
     slots: VecDeque<Slot>,
     /// The first number that is not with a leader.
     next: u64,
+    /// Commands below travel alone: one of a run of several was refused.
+    alone_below: u64,
     pending_bytes: usize,
     n_pending: usize,
     closed: bool,
@@ -121,6 +126,7 @@ impl Proposer {
                 base: 1,
                 slots: VecDeque::new(),
                 next: 1,
+                alone_below: 0,
                 pending_bytes: 0,
                 n_pending: 0,
                 closed: false,
@@ -159,7 +165,13 @@ impl Proposer {
             }
             queue.pending_bytes += size_bytes;
             queue.n_pending += 1;
-            queue.slots.push_back(Slot { command, deadline, sent_at: None, reply: Some(reply) });
+            queue.slots.push_back(Slot {
+                command,
+                deadline,
+                sent_at: None,
+                maybe_appended: false,
+                reply: Some(reply),
+            });
             // In between, somebody has woken the pump already, or it waits for more.
             let n_unsent = queue.n_unsent();
             n_unsent == 1 || n_unsent == self.limits.batch_commands_max || size_bytes >= LARGE_BYTES
@@ -207,9 +219,10 @@ impl Proposer {
         }
         let first_seq = queue.next;
         let first = queue.position(first_seq);
+        let commands_max = if first_seq < queue.alone_below { 1 } else { bounds.commands_max };
         let mut n_commands = 0;
         let mut size_bytes = 0;
-        while first + n_commands < queue.slots.len() && n_commands < bounds.commands_max {
+        while first + n_commands < queue.slots.len() && n_commands < commands_max {
             let slot = &queue.slots[first + n_commands];
             let slot_bytes = slot.command.len();
             let full = n_commands > 0 && size_bytes + slot_bytes > bounds.bytes_max;
@@ -253,17 +266,66 @@ impl Proposer {
         Some(EncodedRun { bytes: run.encode_to_vec().into(), n_commands: 1, first_seq: 0 })
     }
 
-    /// Sends everything from number `seq` on again that has no outcome yet.
+    /// Sends everything from number `seq` on again that has no outcome yet. A leader may have
+    /// appended it.
     pub(crate) fn rewind(&self, seq: u64) {
+        self.go_back(seq, true);
+    }
+
+    /// As `rewind`, where it is certain that nothing was appended.
+    pub(crate) fn rewind_unappended(&self, seq: u64) {
+        self.go_back(seq, false);
+    }
+
+    fn go_back(&self, seq: u64, maybe_appended: bool) {
         {
             let mut queue = self.queue.lock();
             if queue.epoch.is_none() {
                 queue.registration_sent_at = None;
             }
-            let target = seq.max(queue.base);
-            queue.next = queue.next.min(target);
+            let target = seq.clamp(queue.base, queue.next);
+            let (first, end) = (queue.position(target), queue.position(queue.next));
+            for slot in queue.slots.range_mut(first..end) {
+                slot.maybe_appended |= maybe_appended;
+            }
+            queue.next = target;
         }
         self.work.notify_one();
+    }
+
+    /// Takes a leader's refusal of a run, of which nothing was appended. A command alone gets the
+    /// error; several are sent again one by one, so that only those that are at fault get it.
+    pub(crate) fn refused(&self, first_seq: u64, n_commands: usize, reason: &str) {
+        let end = first_seq + n_commands as u64;
+        if n_commands > 1 {
+            {
+                let mut queue = self.queue.lock();
+                queue.alone_below = queue.alone_below.max(end);
+            }
+            self.rewind_unappended(first_seq);
+            return;
+        }
+        let mut queue = self.queue.lock();
+        if queue.epoch.is_none() {
+            tracing::error!(reason, "the leader refuses the registration of this node");
+            return;
+        }
+        if !(queue.base..queue.base + queue.slots.len() as u64).contains(&first_seq) {
+            return;
+        }
+        let position = queue.position(first_seq);
+        let slot = &mut queue.slots[position];
+        let Some(reply) = slot.reply.take() else { return };
+        let error = match slot.maybe_appended {
+            true => ProposeError::Unknown,
+            false => ProposeError::Refused { reason: reason.to_owned() },
+        };
+        let size_bytes = std::mem::take(&mut slot.command).len();
+        queue.settle(size_bytes);
+        queue.drop_settled();
+        drop(queue);
+        // The caller may have gone.
+        drop(reply.send(Err(error)));
     }
 
     /// Sends everything again that has no outcome yet.
@@ -271,12 +333,13 @@ impl Proposer {
         self.rewind(0);
     }
 
-    /// Answers what is past its deadline, and sends again what a leader has held for suspiciously
-    /// long. Called every few tens of milliseconds.
-    pub(crate) fn sweep(&self, resend_after: std::time::Duration) {
-        let now = Instant::now();
+    /// Answers what is past its deadline. Called every few tens of milliseconds.
+    ///
+    /// Nothing is sent again here: only a lost leader or stream and an installed snapshot can keep an
+    /// outcome from coming, and a node that is merely behind would make more log for itself.
+    pub(crate) fn sweep(&self, now: Instant) {
         let mut late = Vec::new();
-        let resend = {
+        {
             let mut queue = self.queue.lock();
             for position in 0..queue.slots.len() {
                 let slot = &mut queue.slots[position];
@@ -291,15 +354,7 @@ impl Proposer {
                 }
             }
             queue.drop_settled();
-            let oldest = match queue.epoch {
-                None => queue.registration_sent_at,
-                Some(_) if queue.next > queue.base => {
-                    queue.slots.front().and_then(|slot| slot.sent_at)
-                }
-                Some(_) => None,
-            };
-            oldest.is_some_and(|sent_at| now.duration_since(sent_at) > resend_after)
-        };
+        }
         for (reply, sent) in late {
             let error = match sent {
                 true => ProposeError::Unknown,
@@ -307,9 +362,6 @@ impl Proposer {
             };
             // The caller may have gone; then nobody wants to know.
             drop(reply.send(Err(error)));
-        }
-        if resend {
-            self.rewind_all();
         }
     }
 
@@ -367,6 +419,26 @@ impl Queue {
         self.n_pending -= 1;
     }
 
+    /// The state does not know this start of the node any more, and takes no command under its
+    /// epoch. What was sent may have taken effect before; the rest goes under the next epoch.
+    fn register_again(&mut self) -> Vec<Reply> {
+        self.epoch = None;
+        self.nonce = random_id();
+        self.registration_sent_at = None;
+        let end = self.position(self.next);
+        let mut lost = Vec::new();
+        for position in 0..end {
+            let slot = &mut self.slots[position];
+            if let Some(reply) = slot.reply.take() {
+                let size_bytes = std::mem::take(&mut slot.command).len();
+                self.settle(size_bytes);
+                lost.push(reply);
+            }
+        }
+        self.drop_settled();
+        lost
+    }
+
     fn drop_settled(&mut self) {
         while self.slots.front().is_some_and(|slot| slot.reply.is_none()) {
             self.slots.pop_front();
@@ -379,7 +451,8 @@ impl Queue {
 impl OutcomeSink for Proposer {
     fn applied(&self, index: u64, outcomes: Vec<(RequestId, Outcome)>) {
         let mut answers = Vec::new();
-        let mut registered = false;
+        let (mut registered, mut forgotten) = (false, false);
+        let mut lost = Vec::new();
         {
             let mut queue = self.queue.lock();
             for (request, outcome) in outcomes {
@@ -400,6 +473,10 @@ impl OutcomeSink for Proposer {
                 let Some(slot) = queue.slots.get_mut(position) else {
                     continue;
                 };
+                if slot.reply.is_some() && outcome == Err(Rejection::StaleRequest) {
+                    forgotten = true;
+                    continue;
+                }
                 if let Some(reply) = slot.reply.take() {
                     let size_bytes = std::mem::take(&mut slot.command).len();
                     queue.settle(size_bytes);
@@ -407,28 +484,37 @@ impl OutcomeSink for Proposer {
                 }
             }
             queue.drop_settled();
+            if forgotten {
+                tracing::warn!("the state has forgotten this node's commands, registering again");
+                lost = queue.register_again();
+            }
         }
         if answers.len() > 1 {
             tasks::run_on(&self.callers, move || answer(index, answers));
         } else {
             answer(index, answers);
         }
+        for reply in lost {
+            // The caller may have gone.
+            drop(reply.send(Err(ProposeError::Unknown)));
+        }
         if registered {
             self.registered.notify_waiters();
+        }
+        if registered || forgotten {
             self.work.notify_one();
         }
+    }
+
+    fn installed(&self) {
+        self.rewind_all();
     }
 }
 
 fn answer(index: u64, answers: Vec<(Reply, Outcome)>) {
     for (reply, outcome) in answers {
-        let result = match outcome {
-            // The state has forgotten what became of this number; it will not take it again.
-            Err(Rejection::StaleRequest) => Err(ProposeError::Unknown),
-            outcome => Ok(Committed { outcome, index }),
-        };
         // The caller may have gone.
-        drop(reply.send(result));
+        drop(reply.send(Ok(Committed { outcome, index })));
     }
 }
 
@@ -455,17 +541,20 @@ struct RunHead {
 
 impl RunHead {
     fn encoded_len(&self) -> usize {
-        uint64::encoded_len(1, &self.origin)
-            + uint64::encoded_len(2, &self.epoch)
-            + uint64::encoded_len(3, &self.first_seq)
-            + uint64::encoded_len(4, &self.settled_below)
+        self.fields().map(|(field, value)| uint64::encoded_len(field, &value)).sum()
+    }
+
+    /// Those that are not zero: a run is written as its message would be.
+    fn fields(&self) -> impl Iterator<Item = (u32, u64)> {
+        let RunHead { origin, epoch, first_seq, settled_below } = *self;
+        let fields = [(1, origin), (2, epoch), (3, first_seq), (4, settled_below)];
+        fields.into_iter().filter(|(_, value)| *value != 0)
     }
 
     fn encode(&self, bytes: &mut impl BufMut) {
-        uint64::encode(1, &self.origin, bytes);
-        uint64::encode(2, &self.epoch, bytes);
-        uint64::encode(3, &self.first_seq, bytes);
-        uint64::encode(4, &self.settled_below, bytes);
+        for (field, value) in self.fields() {
+            uint64::encode(field, &value, bytes);
+        }
     }
 }
 
@@ -483,9 +572,14 @@ fn put_field(field: u32, value: &[u8], bytes: &mut impl BufMut) {
 pub(crate) fn encode_batch(at_ms: u64, runs: &[Bytes]) -> Bytes {
     let runs_bytes: usize = runs.iter().map(|run| field_len(run.len())).sum();
     let mut bytes = BytesMut::with_capacity(uint64::encoded_len(AT_MS, &at_ms) + runs_bytes);
-    uint64::encode(AT_MS, &at_ms, &mut bytes);
+    if at_ms != 0 {
+        uint64::encode(AT_MS, &at_ms, &mut bytes);
+    }
     for run in runs {
         put_field(RUNS, run, &mut bytes);
     }
     bytes.freeze()
 }
+
+#[cfg(test)]
+mod tests;

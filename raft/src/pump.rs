@@ -5,6 +5,7 @@
 
 mod window;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(3);
 /// Between two attempts to open a stream to the same leader.
 const REDIAL_PAUSE: Duration = Duration::from_millis(20);
 
+/// So many damaged runs one after the other are no accident.
+const DAMAGED_MAX: u32 = 4;
+
 /// A batch gathers no longer than this behind those under way, however far the peers.
 const GATHER_MAX: Duration = Duration::from_millis(10);
 
@@ -56,6 +60,13 @@ struct Sources {
     /// Number of this node's first command in it.
     own_first_seq: Option<u64>,
     answers: Vec<Answer>,
+}
+
+/// A run that the leader has not answered.
+#[derive(Clone, Copy, Default)]
+struct SentRun {
+    first_seq: u64,
+    n_commands: usize,
 }
 
 /// When the next batch goes.
@@ -98,7 +109,7 @@ impl Pump {
             let leadership = *self.leadership.borrow_and_update();
             match (leadership.mine, leadership.leader) {
                 (Some(leader_id), _) => self.lead(leader_id).await,
-                (None, Some(leader)) => self.follow(leader).await,
+                (None, Some(leader)) => self.follow(leader, leadership.term).await,
                 (None, None) => drop(self.leadership.changed().await),
             }
             if self.leadership.has_changed().is_err() {
@@ -181,15 +192,15 @@ impl Pump {
         Some((encode_batch(self.clock.unix_ms(), &runs), sources))
     }
 
-    /// Sends to `leader` until another node leads.
-    async fn follow(&mut self, leader: u64) {
+    /// Sends to `leader` until its term is over.
+    async fn follow(&mut self, leader: u64, term: u64) {
         loop {
             let mut leadership = self.leadership.clone();
             let other_leader = async {
                 loop {
                     {
                         let now = leadership.borrow_and_update();
-                        if now.leader != Some(leader) || now.mine.is_some() {
+                        if (now.leader, now.term) != (Some(leader), term) || now.mine.is_some() {
                             return;
                         }
                     }
@@ -218,7 +229,8 @@ impl Pump {
         let (sender, receiver) = mpsc::channel::<ForwardRequest>(window);
         let request = peer.request(ReceiverStream::new(receiver));
         let mut replies = peer.control().forward(request).await?.into_inner();
-        let mut unanswered = std::collections::BTreeMap::new();
+        let mut unanswered = BTreeMap::new();
+        let mut n_damaged = 0;
         let mut next_id = 0;
         let mut paused_until: Option<Instant> = None;
         let mut gathering = Gathering::default();
@@ -235,9 +247,11 @@ impl Pump {
                     break;
                 };
                 next_id += 1;
-                unanswered.insert(next_id, run.first_seq);
+                let sent = SentRun { first_seq: run.first_seq, n_commands: run.n_commands };
+                unanswered.insert(next_id, sent);
                 let request = ForwardRequest {
                     id: next_id,
+                    run_crc32c: crc32c::crc32c(&run.bytes),
                     run: run.bytes,
                     n_commands: u32::try_from(run.n_commands).unwrap_or(u32::MAX),
                 };
@@ -252,7 +266,7 @@ impl Pump {
                     let Some(reply) = reply? else {
                         return Ok(());
                     };
-                    if self.take_verdicts(reply, &mut unanswered) {
+                    if self.take_verdicts(reply, &mut unanswered, &mut n_damaged) {
                         paused_until = Some(Instant::now() + REFUSED_PAUSE);
                     }
                 }
@@ -267,16 +281,32 @@ impl Pump {
     fn take_verdicts(
         &self,
         reply: ForwardReply,
-        unanswered: &mut std::collections::BTreeMap<u64, u64>,
+        unanswered: &mut BTreeMap<u64, SentRun>,
+        n_damaged: &mut u32,
     ) -> bool {
         let mut refused = false;
         for result in reply.results {
-            let first_seq = unanswered.remove(&result.id);
+            let sent = unanswered.remove(&result.id).unwrap_or_default();
             match result.verdict() {
-                ForwardVerdict::Appended => {}
+                ForwardVerdict::Appended => *n_damaged = 0,
                 ForwardVerdict::Overloaded => {
-                    self.proposer.rewind(first_seq.unwrap_or(0));
+                    self.proposer.rewind_unappended(sent.first_seq);
                     refused = true;
+                }
+                ForwardVerdict::Damaged => {
+                    *n_damaged += 1;
+                    tracing::error!(n_damaged, "a run was damaged on its way to the leader");
+                    if *n_damaged < DAMAGED_MAX {
+                        self.proposer.rewind_unappended(sent.first_seq);
+                    } else {
+                        let reason = "it was damaged on its way to the leader each time";
+                        self.proposer.refused(sent.first_seq, sent.n_commands, reason);
+                    }
+                    refused = true;
+                }
+                ForwardVerdict::Refused => {
+                    tracing::error!(reason = result.reason, "the leader refused a run");
+                    self.proposer.refused(sent.first_seq, sent.n_commands, &result.reason);
                 }
                 ForwardVerdict::NotLeader | ForwardVerdict::Unspecified => {
                     self.proposer.rewind_all();

@@ -5,6 +5,7 @@
 
 #![deny(clippy::iter_over_hash_type, clippy::float_arithmetic)]
 
+pub mod admission;
 mod alarm;
 pub mod catalog;
 pub mod channel;
@@ -45,7 +46,7 @@ pub use response::{Outcome, Rejection, Response, outcome_from_wire, outcome_to_w
 pub use settings::Settings;
 pub use state::State;
 pub use state::chunk::LogEntry;
-pub use state::commit::{Applied, Prepared, Touched};
+pub use state::commit::{Applied, Prepared, RefusedRun, Touched};
 pub use state::load::{Loading, Pairs};
 pub use store::{Changes, Direction, Fault, StateRead, Table, Visit};
 pub use view::Views;

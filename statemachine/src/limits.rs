@@ -4,6 +4,9 @@
 /// Longest time to live of a lease, seconds; etcd's bound.
 pub const LEASE_TTL_S_MAX: i64 = 9_000_000_000;
 
+/// Commands in a run. A node puts far fewer into one; more are refused with the run.
+pub const RUN_COMMANDS_MAX: usize = 4096;
+
 /// Operations in a transaction unless the setting says otherwise; etcd's bound.
 pub const TXN_OPS_DEFAULT: u32 = 128;
 /// The setting's own bound.

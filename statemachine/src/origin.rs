@@ -122,13 +122,6 @@ impl Origins {
 }
 
 impl Origin {
-    pub(crate) fn delete_rows(&self, node: u64, changes: &mut Changes) {
-        changes.delete(Table::Domain, &table::domain::origin(node));
-        for first_seq in self.runs.keys() {
-            changes.delete(Table::Domain, &table::domain::outcomes(node, *first_seq));
-        }
-    }
-
     pub(crate) fn n_outcomes(&self) -> u64 {
         self.kept.outcomes
     }
@@ -183,6 +176,12 @@ impl OriginDraft {
         self.header_changed = true;
         self.reset = true;
         epoch
+    }
+
+    /// Forgets the origin.
+    pub(crate) fn delete_rows(&mut self, committed: Option<&Origin>, changes: &mut Changes) {
+        changes.delete(Table::Domain, &table::domain::origin(self.node));
+        self.drop_runs(committed, changes, u64::MAX);
     }
 
     /// Forgets the outcomes of settled commands.

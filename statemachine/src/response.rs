@@ -81,6 +81,12 @@ pub enum Rejection {
     InvalidSetting { name: String, value: String },
     #[error("unknown alarm {alarm} or action {action}")]
     UnknownAlarm { alarm: i64, action: i64 },
+    /// Says nothing of the reason, which may be another one in another binary.
+    #[error(
+        "the log entry that held the command cannot be understood at feature level {level}: none \
+         of its run was carried out"
+    )]
+    UnreadableRun { level: u32 },
     #[error(transparent)]
     Coordinator(#[from] Refusal),
 }
@@ -193,6 +199,7 @@ impl Rejection {
             Rejection::OutcomeTooLarge => (19, vec![], String::new()),
             Rejection::InvalidSetting { name, value } => (20, vec![], format!("{name}\n{value}")),
             Rejection::UnknownAlarm { alarm, action } => (21, vec![alarm, action], String::new()),
+            Rejection::UnreadableRun { level } => (22, vec![i64::from(level)], String::new()),
             Rejection::Coordinator(refusal) => return refusal.into_wire(),
         };
         quorate::Rejection { code, facts, text }
@@ -226,6 +233,7 @@ impl Rejection {
                 Rejection::InvalidSetting { name: name.to_owned(), value: value.to_owned() }
             }
             21 => Rejection::UnknownAlarm { alarm: fact(0)?, action: fact(1)? },
+            22 => Rejection::UnreadableRun { level: u32::try_from(fact(0)?).ok()? },
             code => Rejection::Coordinator(Refusal::from_wire(code, &wire.facts, wire.text)?),
         })
     }

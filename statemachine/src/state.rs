@@ -23,6 +23,7 @@ pub(crate) mod counters;
 pub(crate) mod draft;
 pub(crate) mod live_keys;
 pub(crate) mod load;
+mod refusal;
 
 /// What readers see and commands are evaluated against.
 ///

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
@@ -13,6 +14,7 @@ use crate::response::{Outcome, Response};
 use crate::state::State;
 use crate::state::chunk::LogEntry;
 use crate::state::commit::Applied;
+use crate::state::counters::Counters;
 use crate::store::{Changes, Direction, Fault, StateRead, Table, Visit};
 
 pub mod script;
@@ -96,6 +98,8 @@ pub struct Machine {
     pub next_seq: u64,
     pub settled_below: u64,
     pub at_ms: u64,
+    /// Of the cluster, as entries say from now on.
+    pub members: Arc<[u64]>,
 }
 
 impl Default for Machine {
@@ -107,7 +111,20 @@ impl Default for Machine {
 impl Machine {
     /// A fresh state on which origin 1 is registered by entry 1.
     pub fn new() -> Machine {
-        let store = MemoryStore::default();
+        Machine::on(MemoryStore::default())
+    }
+
+    /// As `new`, in a cluster that is still at an older feature level.
+    pub fn at_level(level: u32) -> Machine {
+        let mut store = MemoryStore::default();
+        let mut changes = Changes::default();
+        let counters = Counters { level, ..Counters::fresh() };
+        crate::table::meta::put_counters(&mut changes, &counters);
+        store.apply(&changes);
+        Machine::on(store)
+    }
+
+    fn on(store: MemoryStore) -> Machine {
         let state = State::load(&store).expect("an empty store is a fresh state");
         let mut machine = Machine {
             state,
@@ -120,6 +137,7 @@ impl Machine {
             next_seq: 1,
             settled_below: 0,
             at_ms: 1_000,
+            members: Arc::default(),
         };
         machine.register(1);
         machine
@@ -173,10 +191,15 @@ impl Machine {
 
     /// The next entry, of runs as they are.
     pub fn entry_of_runs(&mut self, runs: Vec<quorate::Run>) -> LogEntry {
+        self.entry_of_bytes(runs.iter().map(|run| run.encode_to_vec().into()).collect())
+    }
+
+    /// The next entry, of bytes where runs should be.
+    pub fn entry_of_bytes(&mut self, runs: Vec<Bytes>) -> LogEntry {
         let batch = quorate::Batch { at_ms: self.at_ms, runs };
         let meta = EntryMeta { index: self.index, term: self.term, node: self.node };
         self.index += 1;
-        LogEntry { meta, batch: batch.encode_to_vec().into() }
+        LogEntry { meta, members: self.members.clone(), batch: batch.encode_to_vec().into() }
     }
 
     /// Applies a chunk of entries as a node does: prepare, write, commit.

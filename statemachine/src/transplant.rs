@@ -2,7 +2,7 @@
 
 use crate::alarm::Alarms;
 use crate::digest;
-use crate::origin::Origins;
+use crate::origin::{OriginDraft, Origins};
 use crate::settings::Settings;
 use crate::store::{Changes, Fault, StateRead, Table};
 use crate::table;
@@ -25,7 +25,8 @@ use crate::table;
 pub fn into_new_cluster(store: &dyn StateRead, revision_bump: i64) -> Result<Changes, Fault> {
     let mut changes = Changes::default();
     for (node, origin) in Origins::load(store)?.iter() {
-        origin.delete_rows(node, &mut changes);
+        let mut draft = OriginDraft::of(node, Some(origin));
+        draft.delete_rows(Some(origin), &mut changes);
     }
     for alarm in Alarms::load(store)?.iter() {
         changes.delete(Table::Domain, &alarm.row_key());

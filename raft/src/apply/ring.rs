@@ -250,6 +250,7 @@ mod tests {
                 compacted_revision: 0,
                 touched: statemachine::Touched::default(),
                 last_index: 1,
+                refused: Vec::new(),
                 checks: Vec::new(),
             })
         };

@@ -15,7 +15,7 @@ use crate::generation::Generation;
 use crate::log_store::entry_codec::payload_bytes;
 use crate::rocks::Position;
 use crate::snapshot::Staged;
-use crate::types::{Entry, EntryPayload, LogId, StoredMembership, TypeConfig};
+use crate::types::{Entry, EntryPayload, LogId, Membership, StoredMembership, TypeConfig};
 
 use super::{AppliedEvent, Core};
 
@@ -133,7 +133,7 @@ fn apply(core: &Core, chunk: Chunk) -> Result<(), Fault> {
         return Ok(());
     };
     let n_entries = chunk.entries.len() as u64;
-    let (entries, membership) = sort(chunk.entries);
+    let (entries, membership) = sort(chunk.entries, &core.position.lock().membership);
     let generation = core.current.load_full();
     let mark = core.log_mark(last.index);
     let prepared = if entries.is_empty() {
@@ -169,9 +169,14 @@ fn apply(core: &Core, chunk: Chunk) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Batches for the state; memberships, of which only the last counts, for consensus.
-fn sort(entries: Vec<Entry>) -> (Vec<LogEntry>, Option<StoredMembership>) {
+/// Batches for the state, each with the members of its place in the log; memberships, of which only
+/// the last counts, for consensus.
+fn sort(
+    entries: Vec<Entry>,
+    before: &StoredMembership,
+) -> (Vec<LogEntry>, Option<StoredMembership>) {
     let mut batches = Vec::with_capacity(entries.len());
+    let mut members = ids_of(before.membership());
     let mut membership = None;
     for entry in entries {
         let LogId { leader_id, index } = entry.log_id;
@@ -179,14 +184,19 @@ fn sort(entries: Vec<Entry>) -> (Vec<LogEntry>, Option<StoredMembership>) {
             EntryPayload::Blank => {}
             EntryPayload::Normal(payload) => {
                 let meta = EntryMeta { index, term: leader_id.term, node: leader_id.node_id };
-                batches.push(LogEntry { meta, batch: payload.0 });
+                batches.push(LogEntry { meta, members: Arc::clone(&members), batch: payload.0 });
             }
             EntryPayload::Membership(new) => {
+                members = ids_of(&new);
                 membership = Some(StoredMembership::new(Some(entry.log_id), new));
             }
         }
     }
     (batches, membership)
+}
+
+fn ids_of(membership: &Membership) -> Arc<[u64]> {
+    membership.nodes().map(|(id, _)| *id).collect()
 }
 
 fn advance(core: &Core, last: LogId, membership: Option<StoredMembership>) {
@@ -204,6 +214,10 @@ fn tell(core: &Core, index: u64, applied: Option<Applied>, size_bytes: usize) {
     let Some(mut applied) = applied else {
         return;
     };
+    for refused in std::mem::take(&mut applied.refused) {
+        let (index, reason) = (refused.index, refused.reason.to_string());
+        tracing::error!(index, reason, "a run of the log is not understood and was refused");
+    }
     let outcomes = std::mem::take(&mut applied.outcomes);
     core.sink.applied(index, outcomes);
     core.ring.publish(AppliedEvent::Applied(applied), size_bytes);
@@ -221,6 +235,7 @@ fn install(core: &Core, staged: Staged) -> Result<(), Fault> {
     generation.tables.report_failures(&core.on_failure);
     replace(core, generation, &position);
     core.shelf.put(installed);
+    core.sink.installed();
     core.ring.publish(AppliedEvent::Reset { revision, compacted_revision }, 0);
     core.retention.installed();
     core.metrics.snapshot_install.record(started.elapsed());

@@ -125,7 +125,7 @@ pub(crate) fn membership_entry(index: u64) -> Entry {
 }
 
 fn batch_entry(index: u64, run: quorate::Run) -> Entry {
-    let batch = quorate::Batch { at_ms: 1_000 + index, runs: vec![run] };
+    let batch = quorate::Batch { at_ms: 1_000 + index, runs: vec![run.encode_to_vec().into()] };
     let payload = Payload(Bytes::from(batch.encode_to_vec()));
     Entry { log_id: log_id(index), payload: EntryPayload::Normal(payload) }
 }

@@ -264,6 +264,7 @@ fn propose_status(error: &ProposeError) -> Status {
         ProposeError::Overloaded { .. } | ProposeError::TooLarge { .. } => {
             Status::resource_exhausted(text)
         }
+        ProposeError::Refused { .. } => Status::failed_precondition(text),
         ProposeError::Unknown | ProposeError::ShuttingDown => Status::unavailable(text),
     }
 }

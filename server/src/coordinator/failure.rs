@@ -137,6 +137,7 @@ impl From<ProposeError> for Failure {
             ProposeError::NotLeader { .. } => Failure::NotLeader,
             other @ ProposeError::Unknown => Failure::Unknown(other.to_string()),
             other @ (ProposeError::Overloaded { .. }
+            | ProposeError::Refused { .. }
             | ProposeError::ShuttingDown
             | ProposeError::NotReady { .. }) => Failure::Unavailable(other.to_string()),
         }

@@ -5,28 +5,21 @@ use proto::{etcd, quorate};
 
 use crate::coordinator::records::{Outcomes, Records};
 use crate::coordinator::{Refusal, channel, compaction, garbage, index, keys, segment};
-use crate::ids::EntryMeta;
 use crate::keyspace::meta::version_cost_bytes;
 use crate::response::{Outcome, Rejection, Response};
 use crate::settings::Settings;
 use crate::state::chunk::Chunk;
 use crate::state::draft::{Stop, outcome_of};
 use crate::store::Fault;
-use crate::versions;
 
 impl Chunk<'_> {
     /// Carries out one command of the coordinator, all of it or nothing.
     pub(crate) fn coordinate(
         &mut self,
-        entry: &EntryMeta,
         command: quorate::CoordinatorCommand,
     ) -> Result<Outcome, Fault> {
         let Some(area) = command.area else {
-            return Err(Fault::UnknownLevel {
-                index: entry.index,
-                needed: versions::KNOWN_LEVEL + 1,
-                known: versions::KNOWN_LEVEL,
-            });
+            return Ok(Err(Refusal::unknown_command("coordinator").into()));
         };
         if let Area::Channel(quorate::ChannelCommand {
             kind: Some(quorate::channel_command::Kind::SetRole(role)),

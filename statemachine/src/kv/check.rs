@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use proto::etcd::request_op::Request;
 use proto::{etcd, quorate};
 
+use crate::alarm::AlarmOrder;
 use crate::keyspace::key_range::KeyRange;
 use crate::kv::compare::Comparison;
 use crate::limits;
 use crate::response::Rejection;
 use crate::settings::Settings;
+use crate::versions;
 
 /// Refuses a command whose request is wrong whatever the state holds.
 ///
@@ -24,7 +26,7 @@ pub fn request(command: &quorate::Command, settings: &Settings) -> Result<(), Re
         Kind::Txn(request) => txn(request, settings.txn_ops_max),
         Kind::LeaseGrant(request) => lease_grant(request),
         Kind::ChangeSettings(change) => settings.changed(change).map(|_settings| ()),
-        Kind::Alarm(request) => crate::alarm::AlarmOrder::parse(request).map(|_order| ()),
+        Kind::Alarm(request) => AlarmOrder::parse(request, versions::KNOWN_LEVEL).map(|_| ()),
         Kind::Compact(_)
         | Kind::LeaseRevoke(_)
         | Kind::ExpireLeases(_)

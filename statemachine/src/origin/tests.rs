@@ -192,6 +192,72 @@ fn origins_are_bounded_by_forgetting_the_oldest() {
     assert_eq!(machine.state.origins().next().map(|(node, _)| node), Some(44));
 }
 
+/// Registers as many origins as are kept, of which 1 is the oldest.
+fn crowd(machine: &mut Machine) {
+    for node in 2..=limits::ORIGINS_MAX as u64 {
+        machine.origin = node;
+        machine.register(1);
+    }
+}
+
+fn registration(node: u64) -> quorate::Run {
+    let register = quorate::RegisterOrigin { node, nonce: 1 };
+    let kind = Some(Kind::RegisterOrigin(register));
+    let commands = vec![quorate::Command { fence: None, kind }];
+    quorate::Run { origin: node, commands, ..Default::default() }
+}
+
+fn is_known(machine: &Machine, node: u64) -> bool {
+    machine.state.origins().any(|(known, _)| known == node)
+}
+
+#[test]
+fn origins_that_are_no_members_go_first() {
+    let mut machine = Machine::new();
+    machine.members = [1, 7, 9].into();
+    crowd(&mut machine);
+    for node in 1_000..1_300 {
+        machine.origin = node;
+        machine.register(1);
+    }
+    machine.check();
+    assert_eq!(machine.state.origins().count(), limits::ORIGINS_MAX);
+    for member in [1, 7, 9] {
+        assert!(is_known(&machine, member), "a member keeps its outcomes");
+    }
+}
+
+#[test]
+fn which_origin_goes_does_not_depend_on_the_chunk() {
+    // The oldest origin proposes in the chunk in which another one takes its place.
+    let states = [1, 3].map(|entries_at_once| {
+        let mut machine = Machine::new();
+        crowd(&mut machine);
+        let run = |first_seq| quorate::Run {
+            origin: 1,
+            epoch: 1,
+            first_seq,
+            settled_below: 0,
+            commands: vec![put("a")],
+        };
+        let entries = vec![
+            machine.entry_of_runs(vec![run(1)]),
+            machine.entry_of_runs(vec![registration(1_000)]),
+            machine.entry_of_runs(vec![run(2), registration(1_000)]),
+        ];
+        let outcomes: Vec<Outcome> = entries
+            .chunks(entries_at_once)
+            .flat_map(|chunk| machine.apply(chunk).unwrap().outcomes)
+            .map(|(_, outcome)| outcome)
+            .collect();
+        machine.check();
+        assert!(!is_known(&machine, 1));
+        assert_eq!(outcomes[2], Err(Rejection::StaleRequest));
+        (machine.store.clone(), outcomes)
+    });
+    assert!(states[0] == states[1]);
+}
+
 #[test]
 fn every_outcome_comes_back_from_its_row() {
     let header = Response::header(5);

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
 use proto::{etcd, quorate};
 
+use crate::admission;
 use crate::alarm::Alarms;
 use crate::digest::{self, DigestCheck};
 use crate::event::{Event, EventKind};
@@ -15,16 +16,16 @@ use crate::keyspace::key_range::KeyRange;
 use crate::keyspace::meta::{KeyMeta, RecordHash, version_cost_bytes};
 use crate::lease::LeaseChange;
 use crate::limits;
-use crate::origin::{Claim, OriginDraft, outcomes};
+use crate::origin::{Claim, Origin, OriginDraft, outcomes};
 use crate::response::{Outcome, Rejection};
 use crate::settings::Settings;
 use crate::state::State;
-use crate::state::commit::{Prepared, Touched};
+use crate::state::commit::{Prepared, RefusedRun, Touched};
 use crate::state::counters::Counters;
 use crate::state::live_keys::ChunkKeys;
 use crate::store::{Changes, Fault, StateRead, Table};
 use crate::view::Views;
-use crate::{history, table};
+use crate::{history, table, versions};
 
 /// What the rows of a put hold beside its key and value, about.
 const ROWS_BESIDE_BYTES: usize = 128;
@@ -33,6 +34,8 @@ const ROWS_BESIDE_BYTES: usize = 128;
 #[derive(Clone, Debug)]
 pub struct LogEntry {
     pub meta: EntryMeta,
+    /// Every node of the cluster as of this entry, ascending; empty where that is not known.
+    pub members: Arc<[u64]>,
     /// An encoded `quorate.v1.Batch`.
     pub batch: Bytes,
 }
@@ -56,8 +59,9 @@ pub(crate) struct Chunk<'a> {
     /// Bytes superseded up to each revision of the chunk.
     superseded_at: Vec<(i64, u64)>,
     pub(crate) events: Vec<Event>,
-    outcomes: Vec<(RequestId, Outcome)>,
+    pub(crate) outcomes: Vec<(RequestId, Outcome)>,
     checks: Vec<DigestCheck>,
+    pub(crate) refused: Vec<RefusedRun>,
     pub(crate) check_digest: bool,
     pub(crate) touched: Touched,
 }
@@ -163,6 +167,7 @@ impl<'a> Chunk<'a> {
             events: Vec::new(),
             outcomes: Vec::new(),
             checks: Vec::new(),
+            refused: Vec::new(),
             check_digest: false,
             touched: Touched::default(),
         }
@@ -378,12 +383,19 @@ impl<'a> Chunk<'a> {
             let reason = format!("entry {index} after entry {}", self.counters.last_index);
             return Err(Fault::Invariant(reason));
         }
-        let batch = quorate::Batch::decode(entry.batch.clone()).map_err(|error| {
-            Fault::Invariant(format!("batch of entry {index} cannot be decoded: {error}"))
-        })?;
-        let n_commands: usize = batch.runs.iter().map(|run| run.commands.len()).sum();
+        let batch = match admission::read_batch(entry.batch.clone()) {
+            Ok(batch) => batch,
+            Err(refused) => {
+                self.note_refused(&entry.meta, refused);
+                quorate::Batch::default()
+            }
+        };
+        let read = |bytes: Bytes| (admission::read_run(bytes.clone()), bytes);
+        let runs: Vec<_> = batch.runs.into_iter().map(read).collect();
+        let n_commands: usize =
+            runs.iter().flat_map(|(run, _)| run).map(|run| run.commands.len()).sum();
         self.changes.reserve(
-            n_commands * 2 + batch.runs.len() * 2,
+            n_commands * 2 + runs.len() * 2,
             entry.batch.len() * 2 + n_commands * ROWS_BESIDE_BYTES,
         );
         self.events.reserve(n_commands);
@@ -391,8 +403,12 @@ impl<'a> Chunk<'a> {
         let mark = self.changes.mark();
         self.counters.last_index = index;
         self.counters.at_ms = self.counters.at_ms.max(batch.at_ms);
-        for run in batch.runs {
-            self.apply_run(&entry.meta, run)?;
+        for (run, bytes) in runs {
+            let level = self.counters.level;
+            match run.and_then(|run| admission::check_level(&run, level).map(|()| run)) {
+                Ok(run) => self.apply_run(entry, run)?,
+                Err(refused) => self.refuse_run(&entry.meta, &bytes, refused)?,
+            }
         }
         let (n_rows, rows) = self.changes.since(mark);
         self.counters.digests.chain = digest::chain(
@@ -416,9 +432,9 @@ impl<'a> Chunk<'a> {
         Ok(())
     }
 
-    fn apply_run(&mut self, entry: &EntryMeta, run: quorate::Run) -> Result<(), Fault> {
+    fn apply_run(&mut self, entry: &LogEntry, run: quorate::Run) -> Result<(), Fault> {
         let node = run.origin;
-        let committed = self.base.origins.get(node);
+        let committed = self.committed_origin(node);
         let mut origin =
             self.origins.remove(&node).unwrap_or_else(|| OriginDraft::of(node, committed));
         let is_known = origin.header().epoch != 0;
@@ -442,7 +458,7 @@ impl<'a> Chunk<'a> {
                     if kept.is_empty() {
                         kept_from = seq;
                     }
-                    let outcome = self.execute(entry, command)?;
+                    let outcome = self.execute(&entry.meta, command)?;
                     kept.add(&outcome);
                     outcome
                 }
@@ -468,7 +484,7 @@ impl<'a> Chunk<'a> {
 
     fn register_origin(
         &mut self,
-        entry: &EntryMeta,
+        entry: &LogEntry,
         node: u64,
         first_seq: u64,
         register: &quorate::RegisterOrigin,
@@ -477,26 +493,44 @@ impl<'a> Chunk<'a> {
         if register.node != node {
             return Err(Rejection::StaleRequest);
         }
-        let committed = self.base.origins.get(node);
+        let committed = self.committed_origin(node);
+        let is_new = origin.header().epoch == 0;
         let nonce = if register.nonce == 0 { first_seq } else { register.nonce };
-        let epoch = origin.register(committed, nonce, entry.index, &mut self.changes);
-        if committed.is_none() {
-            self.make_room_for_origin();
+        let epoch = origin.register(committed, nonce, entry.meta.index, &mut self.changes);
+        if is_new {
+            self.make_room_for_origin(&entry.members);
         }
         Ok(crate::response::Response::OriginRegistered { epoch })
     }
 
-    /// Forgets the origin that registered longest ago where there are too many.
-    fn make_room_for_origin(&mut self) {
-        let kept =
+    /// An origin as it was before the chunk, unless the chunk has forgotten it.
+    pub(crate) fn committed_origin(&self, node: u64) -> Option<&'a Origin> {
+        let base: &'a State = self.base;
+        base.origins.get(node).filter(|_| !self.forgotten_origins.contains(&node))
+    }
+
+    /// Forgets an origin where there are too many: first those that are no members any more, and
+    /// among equals the one that registered longest ago.
+    fn make_room_for_origin(&mut self, members: &[u64]) {
+        let is_committed =
             |node: &u64| !self.origins.contains_key(node) && !self.forgotten_origins.contains(node);
-        let candidates = || self.base.origins.iter().filter(|(node, _)| kept(node));
-        if candidates().count() + self.origins.len() < limits::ORIGINS_MAX {
+        let committed = self.base.origins.iter().filter(|(node, _)| is_committed(node));
+        let headers: Vec<(u64, u64)> = committed
+            .map(|(node, origin)| (node, origin.header.epoch))
+            .chain(self.origins.iter().map(|(node, draft)| (*node, draft.header().epoch)))
+            .collect();
+        if headers.len() < limits::ORIGINS_MAX {
             return;
         }
-        let oldest = candidates().min_by_key(|(_, origin)| origin.header.epoch);
-        if let Some((node, origin)) = oldest {
-            origin.delete_rows(node, &mut self.changes);
+        let has_members = self.counters.level >= versions::HARDENING;
+        let is_member = |node: u64| has_members && members.contains(&node);
+        let given_up = headers.into_iter().min_by_key(|(node, epoch)| (is_member(*node), *epoch));
+        let Some((node, _)) = given_up else { return };
+        let committed = self.committed_origin(node);
+        let mut draft =
+            self.origins.remove(&node).unwrap_or_else(|| OriginDraft::of(node, committed));
+        draft.delete_rows(committed, &mut self.changes);
+        if committed.is_some() {
             self.forgotten_origins.push(node);
         }
     }
@@ -523,6 +557,7 @@ impl<'a> Chunk<'a> {
             events: self.events,
             outcomes: self.outcomes,
             checks: self.checks,
+            refused: self.refused,
             touched: self.touched,
         })
     }

@@ -41,8 +41,9 @@ impl Chunk<'_> {
         {
             return Ok(Err(rejection));
         }
+        // A run with such a command is refused as a whole before it comes here.
         let Some(kind) = command.kind else {
-            return Err(self.unknown_level(entry, versions::KNOWN_LEVEL + 1));
+            return Ok(Err(Rejection::UnreadableRun { level: self.counters.level }));
         };
         if let Err(rejection) = self.admit(entry, &kind) {
             return Ok(Err(rejection));
@@ -62,7 +63,7 @@ impl Chunk<'_> {
                 self.check_digest = true;
                 Ok(Ok(Response::DigestChecked { index: entry.index }))
             }
-            Kind::Coordinator(command) => self.coordinate(entry, command),
+            Kind::Coordinator(command) => self.coordinate(command),
             Kind::RegisterOrigin(_) => {
                 Err(Fault::Invariant("registrations are carried out with their run".to_owned()))
             }
@@ -187,11 +188,11 @@ impl Chunk<'_> {
     }
 
     fn alarm(&mut self, request: &etcd::AlarmRequest) -> Outcome {
-        let alarms = match AlarmOrder::parse(request)? {
+        let alarms = match AlarmOrder::parse(request, self.counters.level)? {
             AlarmOrder::List(kind) => self
                 .alarms()
                 .iter()
-                .filter(|alarm| kind.is_none_or(|kind| kind == alarm.kind))
+                .filter(|alarm| kind.map_or(alarm.kind.is_of_etcd(), |kind| kind == alarm.kind))
                 .map(Alarm::to_wire)
                 .collect(),
             AlarmOrder::Raise(alarm) => {
@@ -214,7 +215,7 @@ impl Chunk<'_> {
         Ok(Response::Alarm(etcd::AlarmResponse { header, alarms }))
     }
 
-    fn raise_alarm(&mut self, alarm: Alarm) {
+    pub(crate) fn raise_alarm(&mut self, alarm: Alarm) {
         if self.alarms_mut().raise(alarm) {
             self.changes.put(Table::Domain, &alarm.row_key(), &[]);
             self.touched.alarms = true;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::admission::Refused;
 use crate::alarm::Alarms;
 use crate::digest::DigestCheck;
 use crate::event::Event;
@@ -33,6 +34,7 @@ pub struct Prepared {
     pub(crate) events: Vec<Event>,
     pub(crate) outcomes: Vec<(RequestId, Outcome)>,
     pub(crate) checks: Vec<DigestCheck>,
+    pub(crate) refused: Vec<RefusedRun>,
     pub(crate) touched: Touched,
 }
 
@@ -48,7 +50,18 @@ pub struct Applied {
     pub touched: Touched,
     /// The last entry of the chunk.
     pub last_index: u64,
+    /// Runs that could not be understood, for the node's own log.
+    pub refused: Vec<RefusedRun>,
     pub checks: Vec<DigestCheck>,
+}
+
+/// A run of the log that was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedRun {
+    /// Of the entry.
+    pub index: u64,
+    /// What this binary found wrong with it.
+    pub reason: Refused,
 }
 
 /// What changed beside keys.
@@ -138,6 +151,7 @@ impl State {
             compacted_revision: self.counters.compacted_revision,
             touched,
             last_index: self.counters.last_index,
+            refused: prepared.refused,
             checks: prepared.checks,
         }
     }

@@ -36,6 +36,7 @@ fn etcd_text(rejection: &Rejection) -> &'static str {
         | Rejection::OutcomeTooLarge
         | Rejection::InvalidSetting { .. }
         | Rejection::UnknownAlarm { .. }
+        | Rejection::UnreadableRun { .. }
         | Rejection::Coordinator(_) => "not one of etcd's",
     }
 }

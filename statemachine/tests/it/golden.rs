@@ -256,6 +256,7 @@ pub(crate) fn bytes_apply_to_the_digests_that_they_had(golden: Golden) {
             write(name, &entry.batch);
         }
         let entry = LogEntry {
+            members: std::sync::Arc::default(),
             meta: EntryMeta { index: machine.index, term: machine.term, node: machine.node },
             batch: read(name).into(),
         };

@@ -169,6 +169,9 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         Rejection::InvalidSetting { .. } | Rejection::UnknownAlarm { .. } => {
             return Status::invalid_argument(text(rejection));
         }
+        Rejection::UnreadableRun { .. } => {
+            return Status::failed_precondition(format!("etcdserver: {rejection}"));
+        }
     };
     error.with_detail(&rejection.to_string())
 }
@@ -188,6 +191,9 @@ pub(crate) fn propose(error: &ProposeError, deadline: &Deadline) -> Status {
         ProposeError::Unknown => EtcdError::Timeout,
         ProposeError::Overloaded { .. } => EtcdError::TooManyRequests,
         ProposeError::TooLarge { .. } => EtcdError::RequestTooLarge,
+        ProposeError::Refused { .. } => {
+            return Status::failed_precondition(format!("etcdserver: {error}"));
+        }
         ProposeError::ShuttingDown => EtcdError::Stopped,
         ProposeError::NotReady { .. } => EtcdError::UnhealthyCluster,
     };

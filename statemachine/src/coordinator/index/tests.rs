@@ -508,6 +508,7 @@ fn a_replayed_command_changes_nothing_and_is_answered_as_before() {
     let revision = story.machine.state.revision();
     // The origin did not hear of it and proposes it again.
     let again = crate::state::chunk::LogEntry {
+        members: std::sync::Arc::default(),
         meta: crate::ids::EntryMeta { index: story.machine.index, ..entry.meta },
         batch: entry.batch.clone(),
     };
