@@ -112,7 +112,11 @@ fn batch(index: u64, epoch: u64, first_seq: u64, kinds: Vec<quorate::command::Ki
         settled_below: first_seq,
         commands: commands.collect(),
     };
-    let batch = quorate::Batch { at_ms: 1_000 + index, runs: vec![run.encode_to_vec().into()] };
+    let batch = quorate::Batch {
+        at_ms: 1_000 + index,
+        runs: vec![run.encode_to_vec().into()],
+        ..Default::default()
+    };
     normal(index, Bytes::from(batch.encode_to_vec()))
 }
 

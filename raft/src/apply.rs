@@ -39,6 +39,9 @@ pub trait OutcomeSink: Send + Sync + 'static {
     /// Called by the apply thread when every read that begins sees `index`. Must be short.
     fn applied(&self, index: u64, outcomes: Vec<(RequestId, Outcome)>);
 
+    /// The state has come to a cluster time, of the epoch that counts how often it was set back.
+    fn timed(&self, _at_ms: u64, _time_epoch: u64) {}
+
     /// Another node's snapshot has become the state: outcomes of what it holds will not come.
     fn installed(&self) {}
 }

@@ -1,11 +1,18 @@
-//! The wall clock as a seam: a simulator brings its own.
+//! The clocks as a seam: a simulator brings its own.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Tells the wall clock. Deadlines and timers use tokio's clock, which a simulator can pause.
+/// Reads the clocks. Deadlines and timers use tokio's clock, which a simulator can pause.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch.
     fn unix_ms(&self) -> u64;
+
+    /// Since some moment in the past; never set, never back. What cluster time runs on.
+    fn monotonic(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,6 +7,8 @@ mod admit;
 pub mod apply;
 mod bootstrap;
 mod clock;
+mod clock_sync;
+mod cluster_time;
 mod config;
 mod confirm;
 mod connect;

@@ -25,6 +25,7 @@ use proto::quorate;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
+use crate::clock_sync::ClockSync;
 use crate::config::Timers;
 use crate::contact::Contact;
 use crate::log_store::LogStore;
@@ -48,6 +49,7 @@ pub(crate) struct Network {
     pub(crate) contact: Arc<Contact>,
     pub(crate) timers: Timers,
     pub(crate) snapshot_bytes_per_s: u64,
+    pub(crate) clocks: Arc<ClockSync>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,7 @@ impl Network {
             contact: Arc::clone(&self.contact),
             timers: self.timers,
             snapshot_bytes_per_s: self.snapshot_bytes_per_s,
+            clocks: Arc::clone(&self.clocks),
             refusals: 0,
         }
     }
@@ -105,6 +108,7 @@ pub(crate) struct Connection {
     contact: Arc<Contact>,
     timers: Timers,
     snapshot_bytes_per_s: u64,
+    clocks: Arc<ClockSync>,
     /// Replication streams in a row that the peer did not take.
     refusals: u32,
 }
@@ -155,8 +159,14 @@ impl Connection {
     ) -> Rpc<StreamAppendResult<TypeConfig>> {
         let peer = self.peer();
         let mut client = peer.control();
-        let call = client.heartbeat(peer.request(frame(&self.storage.log, &self.contact, request)));
+        let mut framed = frame(&self.storage.log, &self.contact, request);
+        // It carries cluster time there, and the peer's wall clock back.
+        let stamp = self.clocks.stamp();
+        (framed.time_ms, framed.time_epoch) = (stamp.at_ms, stamp.epoch);
+        let sent = self.clocks.monotonic();
+        let call = client.heartbeat(peer.request(framed));
         let reply = self.call(RPCTypes::AppendEntries, within, call).await?;
+        self.clocks.heard(self.target, reply.wall_ms, sent);
         let result = parse_ack(&reply);
         let ledger = self.ledger();
         ledger.asks(&request.vote);
@@ -290,8 +300,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     ) -> Rpc<VoteResponse<TypeConfig>> {
         let peer = self.peer();
         let mut client = peer.control();
+        let sent = self.clocks.monotonic();
         let call = client.vote(peer.request(wire::vote_request_to_wire(&rpc)));
         let reply = self.call(RPCTypes::Vote, option.hard_ttl(), call).await?;
+        self.clocks.heard(self.target, reply.wall_ms, sent);
         let response =
             wire::vote_response_from_wire(&reply).map_err(|error| network_error(&error))?;
         // Whoever answers has its vote on disk.
@@ -306,8 +318,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     ) -> Rpc<VoteResponse<TypeConfig>> {
         let peer = self.peer();
         let mut client = peer.control();
+        let sent = self.clocks.monotonic();
         let call = client.pre_vote(peer.request(wire::vote_request_to_wire(&rpc)));
         let reply = self.call(RPCTypes::Vote, option.hard_ttl(), call).await?;
+        self.clocks.heard(self.target, reply.wall_ms, sent);
         wire::vote_response_from_wire(&reply).map_err(|error| network_error(&error))
     }
 

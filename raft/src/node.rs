@@ -22,6 +22,7 @@ use tonic::Status as Refusal;
 
 use crate::apply::{Attention, Subscription};
 use crate::clock::Clock;
+use crate::clock_sync::ClockSync;
 use crate::config::{Limits, NodeOptions, Timers};
 use crate::confirm::Confirmer;
 use crate::contact::Contact;
@@ -88,6 +89,7 @@ pub(crate) struct Inner {
     pub(crate) initial_cluster: Vec<(String, String)>,
     pub(crate) timers: Timers,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clocks: Arc<ClockSync>,
     pub(crate) limits: Limits,
     pub(crate) engine: Engine,
     pub(crate) storage: StorageControl,
@@ -490,6 +492,25 @@ impl Node {
 
     pub fn metrics(&self) -> Metrics {
         Metrics::gather(&self.inner)
+    }
+
+    /// Cluster time as this node knows it, milliseconds since the Unix epoch: what every duration
+    /// that the cluster agrees on is measured with. Of the leader exact, of a follower as of the last
+    /// heartbeat.
+    pub fn now_ms(&self) -> u64 {
+        self.inner.clocks.now_ms()
+    }
+
+    /// By how many milliseconds this machine's clock is ahead of cluster time; negative behind.
+    pub fn clock_skew_ms(&self) -> i64 {
+        self.inner.clocks.own_skew_ms()
+    }
+
+    /// By how many milliseconds cluster time is ahead of what a majority of all voters' clocks says.
+    /// `None` on a node that does not lead, and while the clocks are not known.
+    pub fn time_ahead_ms(&self) -> Option<i64> {
+        let leads = self.inner.leadership.borrow().mine.is_some();
+        if leads { self.inner.clocks.ahead_ms() } else { None }
     }
 
     /// What this node tells others about itself.

@@ -81,6 +81,7 @@ fn update_status(node: &Inner) {
         .nodes()
         .map(|(id, meta)| Member { id: *id, meta: meta.clone(), voter: voters.contains(id) })
         .collect();
+    node.clocks.set_voters(&voters);
     node.peers.learn(members.iter().map(|member| (member.id, member.meta.endpoints.peer.clone())));
     let own = node.identity.node;
     let removed = !members.is_empty() && members.iter().all(|member| member.id != own);

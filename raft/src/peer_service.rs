@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use openraft::raft::StreamAppendError;
 use proto::quorate::peer_server::Peer;
 use proto::quorate::{self, read_index_reply};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::clock_sync::Stamp;
 use crate::inbound::{Answer, InboundRun};
 use crate::node::Inner;
 use crate::places::Place;
@@ -92,6 +94,7 @@ impl Peer for PeerService {
         request: Request<quorate::AppendRequest>,
     ) -> Result<Response<quorate::AppendReply>, Status> {
         let (_, request) = self.admit(request)?;
+        let stamp = Stamp { at_ms: request.time_ms, epoch: request.time_epoch };
         let request = self.node.contact.receive(request).map_err(|error| undecodable(&error))?;
         let _place = self.node.intake.heartbeat()?;
         let prev = request.prev_log_id;
@@ -102,7 +105,12 @@ impl Peer for PeerService {
             return Err(Status::internal("conflict without a preceding entry"));
         }
         let result = response.into_stream_result(prev, last);
-        Ok(Response::new(wire::append_result_to_wire(&result)))
+        if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+            self.node.clocks.follow(stamp);
+        }
+        let mut reply = wire::append_result_to_wire(&result);
+        reply.wall_ms = self.node.clocks.wall_ms();
+        Ok(Response::new(reply))
     }
 
     async fn vote(
@@ -115,7 +123,9 @@ impl Peer for PeerService {
         // Who asks for votes has its own on disk.
         self.node.notes.voted(from, request.vote.leader_id);
         let response = self.node.engine.vote(request).await.map_err(stopped)?;
-        Ok(Response::new(wire::vote_response_to_wire(&response)))
+        let mut reply = wire::vote_response_to_wire(&response);
+        reply.wall_ms = self.node.clocks.wall_ms();
+        Ok(Response::new(reply))
     }
 
     async fn pre_vote(
@@ -126,7 +136,9 @@ impl Peer for PeerService {
         let request =
             wire::vote_request_from_wire(&request).map_err(|error| undecodable(&error))?;
         let response = self.node.engine.pre_vote(request).await.map_err(stopped)?;
-        Ok(Response::new(wire::vote_response_to_wire(&response)))
+        let mut reply = wire::vote_response_to_wire(&response);
+        reply.wall_ms = self.node.clocks.wall_ms();
+        Ok(Response::new(reply))
     }
 
     async fn transfer_leader(

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::apply::OutcomeSink;
+use crate::clock_sync::Stamp;
 use crate::config::Limits;
 use crate::error::ProposeError;
 use crate::identity::random_id;
@@ -531,6 +532,7 @@ fn registered_epoch(outcome: &Outcome) -> Option<u64> {
 const COMMANDS: u32 = 5;
 const RUNS: u32 = 2;
 const AT_MS: u32 = 1;
+const TIME_EPOCH: u32 = 3;
 
 struct RunHead {
     origin: u64,
@@ -569,14 +571,19 @@ fn put_field(field: u32, value: &[u8], bytes: &mut impl BufMut) {
 }
 
 /// A `Batch` made of runs that are encoded already.
-pub(crate) fn encode_batch(at_ms: u64, runs: &[Bytes]) -> Bytes {
+pub(crate) fn encode_batch(stamp: Stamp, runs: &[Bytes]) -> Bytes {
+    let Stamp { at_ms, epoch } = stamp;
     let runs_bytes: usize = runs.iter().map(|run| field_len(run.len())).sum();
-    let mut bytes = BytesMut::with_capacity(uint64::encoded_len(AT_MS, &at_ms) + runs_bytes);
+    let stamp_bytes = uint64::encoded_len(AT_MS, &at_ms) + uint64::encoded_len(TIME_EPOCH, &epoch);
+    let mut bytes = BytesMut::with_capacity(stamp_bytes + runs_bytes);
     if at_ms != 0 {
         uint64::encode(AT_MS, &at_ms, &mut bytes);
     }
     for run in runs {
         put_field(RUNS, run, &mut bytes);
+    }
+    if epoch != 0 {
+        uint64::encode(TIME_EPOCH, &epoch, &mut bytes);
     }
     bytes.freeze()
 }

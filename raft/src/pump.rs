@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock_sync::ClockSync;
 use crate::config::Limits;
 use crate::engine::Engine;
 use crate::inbound::{Answer, Inbound};
@@ -47,7 +47,7 @@ pub(crate) struct Pump {
     pub(crate) engine: Engine,
     pub(crate) peers: Arc<Peers>,
     pub(crate) leadership: watch::Receiver<Leadership>,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clocks: Arc<ClockSync>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<StorageMetrics>,
     pub(crate) cancel: CancellationToken,
@@ -189,7 +189,7 @@ impl Pump {
     fn next_batch(&mut self) -> Option<(Bytes, Sources)> {
         let (proposer, inbound) = (&self.proposer, &self.inbound);
         let (runs, sources) = next_runs(proposer, inbound, &self.limits, &mut self.others_first)?;
-        Some((encode_batch(self.clock.unix_ms(), &runs), sources))
+        Some((encode_batch(self.clocks.stamp(), &runs), sources))
     }
 
     /// Sends to `leader` until its term is over.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use proto::quorate::peer_server::PeerServer;
+use statemachine::{Outcome, RequestId};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::OutcomeSink;
+use crate::clock_sync::{ClockSync, Stamp};
 use crate::config::{NodeOptions, engine_config};
 use crate::confirm::Confirmer;
 use crate::connect::{Acceptor, incoming};
@@ -59,8 +61,12 @@ pub(crate) async fn start(
     let identity = Identity::new(&stored);
     let proposer =
         Proposer::new(stored.node, identity::random_id(), options.limits, callers.clone());
-    let sink: Arc<dyn OutcomeSink> = Arc::clone(&proposer) as Arc<dyn OutcomeSink>;
-    let Storage { log, machine, control } = open_storage(&options, &stored, sink).await?;
+    let clocks = ClockSync::new(stored.node, Arc::clone(&options.clock));
+    let sink = Sink { proposer: Arc::clone(&proposer), clocks: Arc::clone(&clocks) };
+    let Storage { log, machine, control } = open_storage(&options, &stored, Arc::new(sink)).await?;
+    control.state.view().read(|state| {
+        clocks.applied(Stamp { at_ms: state.at_ms(), epoch: state.time_epoch() });
+    });
     let peers = Peers::new(
         Arc::clone(&identity),
         Arc::clone(&options.dialer),
@@ -80,6 +86,7 @@ pub(crate) async fn start(
         contact: Arc::clone(&contact),
         timers: options.timers,
         snapshot_bytes_per_s: options.limits.snapshot_bytes_per_s,
+        clocks: Arc::clone(&clocks),
     };
     let engine = Engine::build(stored.node, Arc::new(engine_config), network, log, machine)
         .await
@@ -107,7 +114,8 @@ pub(crate) async fn start(
         data_dir: options.data_dir,
         initial_cluster: options.initial_cluster,
         timers: options.timers,
-        clock: Arc::clone(&options.clock),
+        clock: options.clock,
+        clocks: Arc::clone(&clocks),
         limits: options.limits,
         engine: engine.clone(),
         cutoff,
@@ -152,7 +160,7 @@ pub(crate) async fn start(
         engine: engine.clone(),
         peers: Arc::clone(&peers),
         leadership: leadership.clone(),
-        clock: options.clock,
+        clocks,
         limits: inner.limits,
         metrics: Arc::clone(&inner.storage.metrics),
         cancel: cancel.clone(),
@@ -175,6 +183,26 @@ pub(crate) async fn start(
     tasks::spawn(&callers, "read index", rounds.run());
     observe::start(&inner);
     Ok(inner)
+}
+
+/// Where apply brings what it has done.
+struct Sink {
+    proposer: Arc<Proposer>,
+    clocks: Arc<ClockSync>,
+}
+
+impl OutcomeSink for Sink {
+    fn applied(&self, index: u64, outcomes: Vec<(RequestId, Outcome)>) {
+        self.proposer.applied(index, outcomes);
+    }
+
+    fn timed(&self, at_ms: u64, epoch: u64) {
+        self.clocks.applied(Stamp { at_ms, epoch });
+    }
+
+    fn installed(&self) {
+        self.proposer.installed();
+    }
 }
 
 async fn open_storage(

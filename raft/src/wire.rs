@@ -76,7 +76,7 @@ pub(crate) fn append_to_wire(request: &AppendEntriesRequest<TypeConfig>) -> quor
         prev: request.prev_log_id.as_ref().map(log_id_to_proto),
         entries: request.entries.iter().map(entry_to_wire).collect(),
         leader_commit: request.leader_commit.as_ref().map(log_id_to_proto),
-        without_quorum: false,
+        ..quorate::AppendRequest::default()
     }
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn append_result_to_wire(
             append_reply::Result::HigherVote(vote_to_proto(vote))
         }
     };
-    quorate::AppendReply { result: Some(result) }
+    quorate::AppendReply { result: Some(result), wall_ms: 0 }
 }
 
 pub(crate) fn append_result_from_wire(
@@ -144,6 +144,7 @@ pub(crate) fn vote_response_to_wire(response: &VoteResponse<TypeConfig>) -> quor
         vote: Some(vote_to_proto(&response.vote)),
         granted: response.vote_granted,
         last_log: response.last_log_id.as_ref().map(log_id_to_proto),
+        wall_ms: 0,
     }
 }
 

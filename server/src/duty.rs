@@ -1,5 +1,5 @@
 //! Work that only the leader does: lease expiry, compaction, the check of digests, the rise of the
-//! feature level.
+//! feature level, cluster time that is ahead.
 //!
 //! A duty takes no input. It wakes by period, looks at the state, and proposes under the fence of
 //! its tenure; whatever a new leader must do it finds by looking.
@@ -9,6 +9,7 @@ mod digest;
 mod driver;
 mod expiry;
 mod level;
+mod time;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub struct DutyOptions {
     pub compaction_period: Duration,
     pub digest_period: Duration,
     pub level_period: Duration,
+    pub time_period: Duration,
 }
 
 impl Default for DutyOptions {
@@ -36,6 +38,7 @@ impl Default for DutyOptions {
             compaction_period: Duration::from_secs(60),
             digest_period: Duration::from_secs(60),
             level_period: Duration::from_secs(10),
+            time_period: Duration::from_secs(5),
         }
     }
 }
@@ -47,5 +50,6 @@ pub fn start(node: Node, leases: Arc<Leases>, options: DutyOptions, stop: Cancel
         driver::run(compaction::Compaction::new(node.clone(), &options), &tenure);
         driver::run(digest::DigestCheck::new(node.clone(), &options), &tenure);
         driver::run(level::Level::new(node.clone(), &options), &tenure);
+        driver::run(time::SetTime::new(node.clone(), &options), &tenure);
     });
 }

@@ -78,9 +78,10 @@ pub(crate) async fn answer(
     let stale = confirmed.is_none();
     let view = confirmed.unwrap_or_else(|| node.local_view());
     let (settings, request) = (Arc::clone(settings), request.clone());
+    let now_ms = node.now_ms();
     // Among a million records that is no work for the threads that serve calls.
     let looked = tasks::spawn_blocking(move || {
-        let sheet = look(&view, &settings, &known, &request)?;
+        let sheet = look(&view, &settings, &known, &request, now_ms)?;
         Ok((sheet, view.read(State::revision)))
     });
     let ended_early = |error| InspectError::Store(format!("the look ended early: {error}"));
@@ -96,6 +97,7 @@ fn look(
     settings: &CoordinatorSettings,
     known: &Known,
     request: &InspectRequest,
+    now_ms: u64,
 ) -> Result<Sheet, InspectError> {
     let subject = request.subject();
     match request.question() {
@@ -105,7 +107,6 @@ fn look(
         }
         Question::Show => show::of(view, settings, subject, &request.id),
         Question::Explain => {
-            let now_ms = unix_ms();
             view.read(|state| explain::of(state, settings, known, (subject, &request.id), now_ms))
         }
         Question::Unspecified => {

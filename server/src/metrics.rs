@@ -149,6 +149,17 @@ fn raft(page: &mut Page, node: &Node) {
         "1 where index and views are complete",
         flag(status.state == NodeState::Hot),
     );
+    let skew_ms = node.clock_skew_ms();
+    page.gauge(
+        "quorate_clock_ahead_ms",
+        "By how much this machine's clock is ahead of cluster time",
+        u64::try_from(skew_ms).unwrap_or(0),
+    );
+    page.gauge(
+        "quorate_clock_behind_ms",
+        "By how much this machine's clock is behind cluster time",
+        u64::try_from(skew_ms.saturating_neg()).unwrap_or(0),
+    );
     page.gauge("quorate_raft_term", "Term of the vote", status.term);
     page.gauge("quorate_raft_last_log_index", "Last entry in the log", status.last_log_index);
     page.gauge(

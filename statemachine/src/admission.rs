@@ -10,9 +10,11 @@ use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use proto::quorate;
 use proto::quorate::command::Kind;
+use proto::quorate::coordinator_command::Area;
+use proto::quorate::segment_command::Kind as SegmentKind;
 
 use crate::limits;
-use crate::versions::{COORDINATOR, KEYSPACE, KNOWN_LEVEL};
+use crate::versions::{COORDINATOR, HARDENING, KEYSPACE, KNOWN_LEVEL};
 
 pub mod fields;
 
@@ -115,13 +117,16 @@ pub(crate) fn read_run(bytes: Bytes) -> Result<quorate::Run, Refused> {
 }
 
 /// Decodes an entry's batch. Its runs stay encoded.
-pub(crate) fn read_batch(bytes: Bytes) -> Result<quorate::Batch, Refused> {
+pub(crate) fn read_batch(bytes: Bytes, level: u32) -> Result<quorate::Batch, Refused> {
     let given_bytes = bytes.len();
     let batch =
         quorate::Batch::decode(bytes).map_err(|error| Refused::Undecodable(error.to_string()))?;
     let understood_bytes = batch.encoded_len();
     if understood_bytes != given_bytes {
         return Err(Refused::NotUnderstood { given_bytes, understood_bytes });
+    }
+    if batch.time_epoch != 0 && level < HARDENING {
+        return Err(Refused::Level { what: "an epoch of time", needed: HARDENING, level });
     }
     Ok(batch)
 }
@@ -154,8 +159,25 @@ fn needed_level(command: &quorate::Command) -> (&'static str, u32) {
         Kind::ChangeSettings(_) => ("a change of settings", KEYSPACE),
         Kind::RaiseLevel(_) => ("raising the level", KEYSPACE),
         Kind::CheckDigest(_) => ("a check of digests", KEYSPACE),
-        Kind::Coordinator(_) => ("a command of the coordinator", COORDINATOR),
+        Kind::Coordinator(command) => coordinator_level(command),
+        Kind::SetTime(_) => ("setting cluster time", HARDENING),
     }
+}
+
+fn coordinator_level(command: &quorate::CoordinatorCommand) -> (&'static str, u32) {
+    if let Some(Area::Segment(command)) = &command.area {
+        if let Some(SegmentKind::Drop(drop)) = &command.kind
+            && drop.partition_dropped
+        {
+            return ("dropping the segments of a partition", HARDENING);
+        }
+        if let Some(SegmentKind::SaveCheckpoints(save)) = &command.kind
+            && save.node != 0
+        {
+            return ("checkpoints with their data node", HARDENING);
+        }
+    }
+    ("a command of the coordinator", COORDINATOR)
 }
 
 /// What is still known of a run that is refused: the names of its commands, so that whoever waits

@@ -6,7 +6,7 @@
 
 mod entry;
 pub mod keys;
-mod records;
+pub(crate) mod records;
 mod refusal;
 
 pub mod channel;

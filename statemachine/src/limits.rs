@@ -42,6 +42,18 @@ pub const SEQ_MAX: u64 = 1 << 62;
 /// Origins remembered; the one registered longest ago gives way.
 pub const ORIGINS_MAX: usize = 256;
 
+/// Cluster time is corrected by one part in so many of the time that passes: it runs between 90 and
+/// 110 per cent as fast as the leader's monotonic clock.
+pub const TIME_SLEW_DIVISOR: i64 = 10;
+/// Cluster time that is further behind the voters' clocks may step, milliseconds; see `raft`.
+pub const TIME_STEP_MIN_MS: u64 = 10_000;
+/// Cluster time that is further ahead of a majority of the voters' clocks is set back, milliseconds.
+pub const TIME_SET_BACK_MIN_MS: u64 = 60_000;
+/// A node whose clock differs more from cluster time warns, milliseconds.
+pub const CLOCK_SKEW_WARN_MS: u64 = 1_000;
+/// Records whose times one `SetTime` clips; the leader repeats the command until none is left.
+pub const TIME_RECORDS_CLIPPED_MAX: u32 = 1_000;
+
 /// Digests of check entries that a node remembers, for the leader to ask for.
 pub const DIGEST_CHECKS_KEPT: usize = 16;
 

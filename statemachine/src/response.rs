@@ -35,6 +35,12 @@ pub enum Response {
         index: u64,
     },
     Coordinator(quorate::CoordinatorOutcome),
+    /// Cluster time after it was set; `clipped` records were changed, `more` are left.
+    TimeSet {
+        at_ms: u64,
+        clipped: u32,
+        more: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -120,6 +126,9 @@ impl Response {
                 Kind::DigestChecked(quorate::DigestChecked { index })
             }
             Response::Coordinator(outcome) => Kind::Coordinator(outcome),
+            Response::TimeSet { at_ms, clipped, more } => {
+                Kind::TimeSet(quorate::TimeSet { at_ms, clipped, more })
+            }
         }
     }
 
@@ -144,6 +153,9 @@ impl Response {
             Kind::LevelRaised(raised) => Response::LevelRaised { level: raised.level },
             Kind::DigestChecked(checked) => Response::DigestChecked { index: checked.index },
             Kind::Coordinator(outcome) => Response::Coordinator(outcome),
+            Kind::TimeSet(quorate::TimeSet { at_ms, clipped, more }) => {
+                Response::TimeSet { at_ms, clipped, more }
+            }
         };
         Some(Ok(response))
     }

@@ -24,6 +24,7 @@ pub(crate) mod draft;
 pub(crate) mod live_keys;
 pub(crate) mod load;
 mod refusal;
+mod time;
 
 /// What readers see and commands are evaluated against.
 ///
@@ -77,7 +78,12 @@ impl State {
         &self.settings
     }
 
-    /// The latest leader time seen, milliseconds since the Unix epoch.
+    /// How often cluster time was set back.
+    pub fn time_epoch(&self) -> u64 {
+        self.counters.time_epoch
+    }
+
+    /// The latest cluster time seen, milliseconds since the Unix epoch.
     pub fn at_ms(&self) -> u64 {
         self.counters.at_ms
     }

@@ -98,6 +98,7 @@ pub struct Machine {
     pub next_seq: u64,
     pub settled_below: u64,
     pub at_ms: u64,
+    pub time_epoch: u64,
     /// Of the cluster, as entries say from now on.
     pub members: Arc<[u64]>,
 }
@@ -137,6 +138,7 @@ impl Machine {
             next_seq: 1,
             settled_below: 0,
             at_ms: 1_000,
+            time_epoch: 0,
             members: Arc::default(),
         };
         machine.register(1);
@@ -196,7 +198,8 @@ impl Machine {
 
     /// The next entry, of bytes where runs should be.
     pub fn entry_of_bytes(&mut self, runs: Vec<Bytes>) -> LogEntry {
-        let batch = quorate::Batch { at_ms: self.at_ms, runs };
+        let time_epoch = self.time_epoch;
+        let batch = quorate::Batch { at_ms: self.at_ms, runs, time_epoch };
         let meta = EntryMeta { index: self.index, term: self.term, node: self.node };
         self.index += 1;
         LogEntry { meta, members: self.members.clone(), batch: batch.encode_to_vec().into() }

@@ -250,6 +250,8 @@ mod tests {
                 compacted_revision: 0,
                 touched: statemachine::Touched::default(),
                 last_index: 1,
+                at_ms: 0,
+                time_epoch: 0,
                 refused: Vec::new(),
                 checks: Vec::new(),
             })

@@ -218,6 +218,7 @@ fn tell(core: &Core, index: u64, applied: Option<Applied>, size_bytes: usize) {
         let (index, reason) = (refused.index, refused.reason.to_string());
         tracing::error!(index, reason, "a run of the log is not understood and was refused");
     }
+    core.sink.timed(applied.at_ms, applied.time_epoch);
     let outcomes = std::mem::take(&mut applied.outcomes);
     core.sink.applied(index, outcomes);
     core.ring.publish(AppliedEvent::Applied(applied), size_bytes);
@@ -228,13 +229,14 @@ fn install(core: &Core, staged: Staged) -> Result<(), Fault> {
     let started = Instant::now();
     let (generation, position, installed) =
         staged.commit(core.node).map_err(|error| Fault::Storage(error.to_string()))?;
-    let (revision, compacted_revision) = {
+    let (revision, compacted_revision, at_ms, time_epoch) = {
         let state = generation.state.read();
-        (state.revision(), state.compacted_revision())
+        (state.revision(), state.compacted_revision(), state.at_ms(), state.time_epoch())
     };
     generation.tables.report_failures(&core.on_failure);
     replace(core, generation, &position);
     core.shelf.put(installed);
+    core.sink.timed(at_ms, time_epoch);
     core.sink.installed();
     core.ring.publish(AppliedEvent::Reset { revision, compacted_revision }, 0);
     core.retention.installed();

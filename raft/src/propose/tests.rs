@@ -113,7 +113,9 @@ async fn a_refused_run_fails_the_commands_that_are_refused_alone() {
     assert_eq!(take(&proposer), (3, 1));
     assert!(is_idle(&proposer));
     proposer.applied(5, vec![outcome_of(1, put_outcome()), outcome_of(3, put_outcome())]);
-    assert!(waiting.iter_mut().all(|waiting| matches!(waiting.try_recv(), Ok(Ok(_)))));
+    for waiting in waiting {
+        assert!(waiting.await.unwrap().is_ok());
+    }
     let _more: Vec<Receiver> = ["d", "e"].map(|key| submit(&proposer, key)).into();
     assert_eq!(take(&proposer), (4, 2), "later ones travel together again");
 }
@@ -139,9 +141,9 @@ fn runs_and_batches_are_written_as_their_messages_would_be() {
         let run = quorate::Run { origin: 7, epoch, first_seq, settled_below, commands: vec![] };
         assert_eq!(bytes.freeze(), run.encode_to_vec());
     }
-    for (at_ms, runs) in [(0, vec![]), (5, vec![Bytes::new()]), (0, vec![Bytes::from_static(b"r")])]
-    {
-        let batch = quorate::Batch { at_ms, runs: runs.clone() };
-        assert_eq!(encode_batch(at_ms, &runs), batch.encode_to_vec());
+    let run = Bytes::from_static(b"r");
+    for (at_ms, epoch, runs) in [(0, 0, vec![]), (5, 2, vec![Bytes::new()]), (0, 1, vec![run])] {
+        let batch = quorate::Batch { at_ms, runs: runs.clone(), time_epoch: epoch };
+        assert_eq!(encode_batch(Stamp { at_ms, epoch }, &runs), batch.encode_to_vec());
     }
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use proto::{etcd, quorate};
 use raft::{
-    Committed, Consistency, Endpoints, Node, NodeOptions, NodeState, PeerHandler, ProposeError,
-    ReadError, StartError,
+    Clock, Committed, Consistency, Endpoints, Node, NodeOptions, NodeState, PeerHandler,
+    ProposeError, ReadError, StartError,
 };
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -61,6 +61,8 @@ pub(crate) struct Cluster {
     pub(crate) nodes: BTreeMap<usize, Node>,
     /// Called for each node before it starts.
     pub(crate) tune: Arc<Tune>,
+    /// Of nodes that have another one than the machine.
+    pub(crate) clocks: BTreeMap<usize, Arc<dyn Clock>>,
 }
 
 impl Cluster {
@@ -84,7 +86,7 @@ impl Cluster {
         }
         let dir = tempfile::tempdir().unwrap();
         let (net, nodes) = (Net::default(), BTreeMap::new());
-        Cluster { dir, net, initial, nodes, tune: Arc::new(|_, _| {}) }
+        Cluster { dir, net, initial, nodes, tune: Arc::new(|_, _| {}), clocks: BTreeMap::new() }
     }
 
     /// All of `initial`, started and ready.
@@ -144,6 +146,9 @@ impl Cluster {
         options.dialer = Arc::new(TestDialer { net: self.net.clone(), from: address });
         options.on_fatal = Arc::new(|message| panic!("node failed: {message}"));
         (self.tune)(n, &mut options);
+        if let Some(clock) = self.clocks.get(&n) {
+            options.clock = Arc::clone(clock);
+        }
         let node = Node::start(options, Arc::new(Echo)).await?;
         self.nodes.insert(n, node.clone());
         Ok(node)

@@ -21,3 +21,4 @@ mod snapshots;
 mod state;
 mod storage_suite;
 mod support;
+mod time;

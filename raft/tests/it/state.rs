@@ -95,7 +95,7 @@ async fn outcomes_and_events_come_once_they_can_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_cannot_be_understood_stops_the_node() {
+async fn an_entry_of_a_level_beyond_this_binary_stops_the_node() {
     let dir = tempfile::tempdir().unwrap();
     let failures: Arc<Mutex<Vec<String>>> = Arc::default();
     let seen = failures.clone();
@@ -105,9 +105,9 @@ async fn an_entry_that_cannot_be_understood_stops_the_node() {
     .unwrap();
     apply(&mut storage, history(10, 10)).await;
     let before = facts(&storage.control);
-    let payload = Payload(Bytes::from_static(b"\xff\xff\xff no batch"));
-    let garbage = Entry { log_id: log_id(10), payload: EntryPayload::Normal(payload) };
-    let items = futures::stream::iter([Ok((garbage, None))]);
+    let level = statemachine::versions::KNOWN_LEVEL + 1;
+    let raise = quorate::command::Kind::RaiseLevel(quorate::RaiseLevel { level });
+    let items = futures::stream::iter([Ok((command_entry(10, 1, raise), None))]);
     assert!(storage.machine.apply(items).await.is_err());
     assert_eq!(failures.lock().len(), 1);
     assert!(failures.lock()[0].starts_with("state storage failed: "), "{failures:?}");
@@ -115,6 +115,19 @@ async fn an_entry_that_cannot_be_understood_stops_the_node() {
     assert!(storage.machine.apply(items).await.is_err(), "it went on after a failure");
     assert_eq!(facts(&storage.control), before);
     assert_eq!(storage.control.state.position().applied, Some(log_id(9)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_cannot_be_understood_stops_nothing() {
+    let (_disk, mut storage) = Disk::new();
+    apply(&mut storage, history(10, 10)).await;
+    let payload = Payload(Bytes::from_static(b"\xff\xff\xff no batch"));
+    let garbage = Entry { log_id: log_id(10), payload: EntryPayload::Normal(payload) };
+    apply(&mut storage, vec![garbage]).await;
+    apply(&mut storage, puts(11..12, 10)).await;
+    assert_eq!(storage.control.state.position().applied, Some(log_id(11)));
+    let alarms = storage.control.state.view().read(|state| state.alarms().count());
+    assert_eq!(alarms, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

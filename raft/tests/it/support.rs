@@ -125,7 +125,11 @@ pub(crate) fn membership_entry(index: u64) -> Entry {
 }
 
 fn batch_entry(index: u64, run: quorate::Run) -> Entry {
-    let batch = quorate::Batch { at_ms: 1_000 + index, runs: vec![run.encode_to_vec().into()] };
+    let batch = quorate::Batch {
+        at_ms: 1_000 + index,
+        runs: vec![run.encode_to_vec().into()],
+        ..Default::default()
+    };
     let payload = Payload(Bytes::from(batch.encode_to_vec()));
     Entry { log_id: log_id(index), payload: EntryPayload::Normal(payload) }
 }

@@ -60,6 +60,17 @@ impl Lead {
         self.closing.load(Ordering::Relaxed)
     }
 
+    /// Cluster time, Unix milliseconds: what times on record are compared with. This machine's own
+    /// clock may be set to anything.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.node().now_ms()
+    }
+
+    /// As [`Lead::now_ms`], in the unit of a segment's `dropped_at`.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.now_ms().saturating_mul(1_000_000)
+    }
+
     /// What this node has applied: never older than what this tenure itself proposed and saw
     /// committed, but perhaps of a leader that was deposed without knowing it. For duties.
     pub(crate) fn local(&self) -> View {

@@ -82,7 +82,10 @@ pub(super) async fn etcd_health(State(pages): State<Arc<Pages>>, uri: Uri) -> Re
 
 async fn ill_health(pages: &Pages, wishes: &Wishes) -> Option<String> {
     let alarm = pages.node.local_view().read(|state| {
-        let names = state.alarms().map(|alarm| format!("{:?}", alarm.kind).to_uppercase());
+        let names = state
+            .alarms()
+            .filter(|alarm| alarm.kind.is_of_etcd())
+            .map(|alarm| format!("{:?}", alarm.kind).to_uppercase());
         names.into_iter().find(|name| !wishes.excludes(name))
     });
     if let Some(name) = alarm {

@@ -4,7 +4,7 @@
 //! whose row apply does not obey. Whoever adds a field adds a row with the level that brings it, and
 //! a check in `needed_level` if that level is above the one of its command's kind.
 
-use crate::versions::{COORDINATOR, KEYSPACE};
+use crate::versions::{COORDINATOR, HARDENING, KEYSPACE};
 
 /// Fields `first..=last` of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,4 +104,9 @@ pub const FIELDS: &[Fields] = &[
     row("quorate.v1.StartPosition", COORDINATOR, 1, 2),
     row("quorate.v1.WatchChannels", COORDINATOR, 1, 5),
     row("quorate.v1.Window", COORDINATOR, 1, 4),
+    // 2026-11-29
+    row("quorate.v1.Command", HARDENING, 15, 15),
+    row("quorate.v1.SetTime", HARDENING, 1, 1),
+    row("quorate.v1.DropSegments", HARDENING, 5, 5),
+    row("quorate.v1.SaveCheckpoints", HARDENING, 2, 2),
 ];

@@ -130,6 +130,7 @@ pub(crate) fn touches_owned(
         | Kind::ChangeSettings(_)
         | Kind::RaiseLevel(_)
         | Kind::CheckDigest(_)
+        | Kind::SetTime(_)
         | Kind::Coordinator(_) => Ok(()),
     }
 }

@@ -132,6 +132,11 @@ impl Keys<'_> {
         self.at(format_args!("quorate/growing/{segment}"))
     }
 
+    /// All growths: keys begin with it.
+    pub(crate) fn growths(self) -> String {
+        self.at(format_args!("quorate/growing/"))
+    }
+
     /// `quorate.ChannelRecord`.
     pub fn channel(self, channel: &str) -> String {
         self.at(format_args!("quorate/channel/{channel}"))

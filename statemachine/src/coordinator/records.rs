@@ -32,7 +32,7 @@ impl<'c, 'a> Records<'c, 'a> {
         Keys { root_path: &self.root_path }
     }
 
-    /// Leader time of the entry, Unix milliseconds; never goes back.
+    /// Cluster time of the entry, Unix milliseconds; goes back only where `SetTime` sets it.
     pub(crate) fn at_ms(&self) -> u64 {
         self.chunk.counters.at_ms
     }

@@ -33,6 +33,7 @@ pub fn request(command: &quorate::Command, settings: &Settings) -> Result<(), Re
         | Kind::RegisterOrigin(_)
         | Kind::RaiseLevel(_)
         | Kind::CheckDigest(_)
+        | Kind::SetTime(_)
         | Kind::Coordinator(_) => Ok(()),
     }
 }

@@ -383,7 +383,7 @@ impl<'a> Chunk<'a> {
             let reason = format!("entry {index} after entry {}", self.counters.last_index);
             return Err(Fault::Invariant(reason));
         }
-        let batch = match admission::read_batch(entry.batch.clone()) {
+        let batch = match admission::read_batch(entry.batch.clone(), self.counters.level) {
             Ok(batch) => batch,
             Err(refused) => {
                 self.note_refused(&entry.meta, refused);
@@ -402,7 +402,10 @@ impl<'a> Chunk<'a> {
         self.outcomes.reserve(n_commands);
         let mark = self.changes.mark();
         self.counters.last_index = index;
-        self.counters.at_ms = self.counters.at_ms.max(batch.at_ms);
+        // A stamp from before the time was set back says nothing of the time since.
+        if batch.time_epoch == self.counters.time_epoch {
+            self.counters.at_ms = self.counters.at_ms.max(batch.at_ms);
+        }
         for (run, bytes) in runs {
             let level = self.counters.level;
             match run.and_then(|run| admission::check_level(&run, level).map(|()| run)) {

@@ -63,6 +63,7 @@ impl Chunk<'_> {
                 self.check_digest = true;
                 Ok(Ok(Response::DigestChecked { index: entry.index }))
             }
+            Kind::SetTime(request) => outcome_of(self.set_time(&request)),
             Kind::Coordinator(command) => self.coordinate(command),
             Kind::RegisterOrigin(_) => {
                 Err(Fault::Invariant("registrations are carried out with their run".to_owned()))
@@ -85,6 +86,7 @@ impl Chunk<'_> {
             | Kind::RegisterOrigin(_)
             | Kind::ChangeSettings(_)
             | Kind::RaiseLevel(_)
+            | Kind::SetTime(_)
             | Kind::CheckDigest(_) => return Ok(()),
         };
         if self.alarms().is_raised(AlarmKind::Corrupt) {

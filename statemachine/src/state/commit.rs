@@ -50,6 +50,9 @@ pub struct Applied {
     pub touched: Touched,
     /// The last entry of the chunk.
     pub last_index: u64,
+    /// Cluster time after the chunk, milliseconds since the Unix epoch, and its epoch.
+    pub at_ms: u64,
+    pub time_epoch: u64,
     /// Runs that could not be understood, for the node's own log.
     pub refused: Vec<RefusedRun>,
     pub checks: Vec<DigestCheck>,
@@ -151,6 +154,8 @@ impl State {
             compacted_revision: self.counters.compacted_revision,
             touched,
             last_index: self.counters.last_index,
+            at_ms: self.counters.at_ms,
+            time_epoch: self.counters.time_epoch,
             refused: prepared.refused,
             checks: prepared.checks,
         }

@@ -16,6 +16,8 @@ pub(crate) struct Counters {
     pub(crate) superseded_bytes: u64,
     pub(crate) superseded_at_compacted_bytes: u64,
     pub(crate) level: u32,
+    /// How often cluster time was set back.
+    pub(crate) time_epoch: u64,
 }
 
 impl Counters {
@@ -31,6 +33,7 @@ impl Counters {
             superseded_bytes: 0,
             superseded_at_compacted_bytes: 0,
             level: versions::FOUNDING_LEVEL,
+            time_epoch: 0,
         }
     }
 

@@ -24,6 +24,7 @@ pub(crate) fn put_counters(changes: &mut Changes, counters: &Counters) {
         superseded_bytes: counters.superseded_bytes,
         superseded_at_compacted_bytes: counters.superseded_at_compacted_bytes,
         level: counters.level,
+        time_epoch: counters.time_epoch,
     };
     changes.put(Table::Meta, COUNTERS, &row.encode_to_vec());
 }
@@ -48,6 +49,7 @@ pub(crate) fn counters(store: &dyn StateRead) -> Result<Option<Counters>, Fault>
         superseded_bytes: row.superseded_bytes,
         superseded_at_compacted_bytes: row.superseded_at_compacted_bytes,
         level: row.level,
+        time_epoch: row.time_epoch,
     }))
 }
 

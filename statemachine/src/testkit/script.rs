@@ -235,6 +235,7 @@ fn show(response: &Response) -> String {
         | Response::SettingsChanged(_)
         | Response::LevelRaised { .. }
         | Response::DigestChecked { .. }
+        | Response::TimeSet { .. }
         | Response::Coordinator(_) => format!("{response:?}"),
     }
 }

@@ -66,6 +66,7 @@ fn ask_model(model: &mut Model, kind: &Kind) -> Answer<Seen> {
         | Kind::ChangeSettings(_)
         | Kind::RaiseLevel(_)
         | Kind::CheckDigest(_)
+        | Kind::SetTime(_)
         | Kind::Coordinator(_) => panic!("no command of etcd's clients: {kind:?}"),
     }
 }
@@ -90,6 +91,7 @@ fn seen(outcome: Outcome) -> Answer<Seen> {
         | Response::SettingsChanged(_)
         | Response::LevelRaised { .. }
         | Response::DigestChecked { .. }
+        | Response::TimeSet { .. }
         | Response::Coordinator(_) => panic!("no answer for etcd's clients: {response:?}"),
     })
 }

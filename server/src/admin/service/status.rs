@@ -1,10 +1,11 @@
 //! What a node says of itself.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::admin;
 use raft::{Node, NodeState, Role};
+use statemachine::limits::CLOCK_SKEW_WARN_MS;
 
 use crate::coordinator::Coordinator;
 use crate::metrics::resident_bytes;
@@ -69,6 +70,7 @@ pub(super) fn of(node: &Node, data_dir: &Path, started: Instant) -> admin::NodeS
                 .to_owned(),
         );
     }
+    add_clock(&mut reply, node, &status);
     if status.joint {
         reply.warnings.push("a membership change is not complete yet".to_owned());
     }
@@ -82,6 +84,19 @@ pub(super) fn of(node: &Node, data_dir: &Path, started: Instant) -> admin::NodeS
         ));
     }
     reply
+}
+
+fn add_clock(reply: &mut admin::NodeStatus, node: &Node, status: &raft::Status) {
+    reply.clock_skew_ms = node.clock_skew_ms();
+    let skew_ms = reply.clock_skew_ms.unsigned_abs();
+    if status.state < NodeState::Hot || skew_ms <= CLOCK_SKEW_WARN_MS {
+        return;
+    }
+    let skew = humantime::format_duration(Duration::from_millis(skew_ms));
+    let side = if reply.clock_skew_ms > 0 { "ahead of" } else { "behind" };
+    reply
+        .warnings
+        .push(format!("this machine's clock is {skew} {side} cluster time: have it set by NTP"));
 }
 
 fn add_state(reply: &mut admin::NodeStatus, node: &Node) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use proto::milvus::common::SegmentState;
 use proto::quorate::HasRows;
@@ -33,7 +33,7 @@ impl Duty for Count {
     }
 
     async fn round(&mut self, lead: &Arc<Lead>) -> Result<(), Failure> {
-        let now_ms = unix_ms();
+        let now_ms = lead.now_ms();
         let took =
             |since_ms: u64, until_ms: u64| Duration::from_millis(until_ms.saturating_sub(since_ms));
         let counts = &lead.coordinator.counts;
@@ -108,9 +108,4 @@ struct Ended {
     took: Duration,
     /// Of its result, where there is one.
     bytes: Option<i64>,
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -39,11 +39,18 @@ impl maintenance_server::Maintenance for Maintenance {
         let request = request.into_inner();
         if request.action == i32::from(etcd::alarm_request::AlarmAction::Get) {
             let view = self.0.view(Consistency::Local, deadline).await?;
-            let (revision, alarms) = view.read(|state| (state.revision(), alarms(state)));
-            let wanted = request.alarm;
             let any = i32::from(etcd::AlarmType::None);
-            let alarms =
-                alarms.into_iter().filter(|alarm| wanted == any || alarm.alarm == wanted).collect();
+            let (revision, alarms) = view.read(|state| {
+                let alarms = match request.alarm {
+                    wanted if wanted == any => alarms(state),
+                    wanted => state
+                        .alarms()
+                        .map(statemachine::Alarm::to_wire)
+                        .filter(|alarm| alarm.alarm == wanted)
+                        .collect(),
+                };
+                (state.revision(), alarms)
+            });
             let header = Some(self.0.headers.at(revision));
             return Ok(Response::new(etcd::AlarmResponse { header, alarms }));
         }
@@ -249,8 +256,10 @@ fn sealed(backup: backup::BackupStream) -> SnapshotStream {
     }))
 }
 
+/// Those that etcd has: its clients may not bear a kind that they do not know.
 fn alarms(state: &State) -> Vec<etcd::AlarmMember> {
-    state.alarms().map(statemachine::Alarm::to_wire).collect()
+    let alarms = state.alarms().filter(|alarm| alarm.kind.is_of_etcd());
+    alarms.map(statemachine::Alarm::to_wire).collect()
 }
 
 /// The hash in the width that the API has room for.

@@ -305,7 +305,7 @@ fn time_never_goes_back() {
 fn an_empty_batch_is_fine() {
     let mut machine = Machine::new();
     let entry = machine.entry_of_runs(Vec::new());
-    assert_eq!(entry.batch, quorate::Batch { at_ms: 1_000, runs: vec![] }.encode_to_vec());
+    assert_eq!(entry.batch, quorate::Batch { at_ms: 1_000, ..Default::default() }.encode_to_vec());
     machine.apply(&[entry]).unwrap();
     machine.check();
 }

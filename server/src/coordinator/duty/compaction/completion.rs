@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::milvus::data::{self, CompactionResult, SyncSegmentsRequest};
 use proto::quorate::compaction_command::Kind;
@@ -61,7 +60,7 @@ async fn complete(
             plan: task.plan,
             result: Some(result.clone()),
             copied_deltalogs: copied.iter().copied().collect(),
-            dropped_at_ns: now_ns(),
+            dropped_at_ns: lead.now_ns(),
         };
         match lead.propose_compaction(Kind::Complete(complete)).await {
             Ok(_completed) => {
@@ -130,9 +129,4 @@ pub(super) async fn sync(lead: &Arc<Lead>, plan: i64) -> Result<(), Failure> {
         return Err(error.into());
     }
     end(lead, plan, CompactionState::Synced, "").await
-}
-
-fn now_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

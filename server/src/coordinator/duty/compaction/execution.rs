@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use proto::milvus::common::CompactionState as NodeState;
@@ -205,7 +205,7 @@ impl Execution {
         task: &CompactionTask,
         report: CompactionStateResult,
     ) -> Result<(), Failure> {
-        let is_late = is_late(task);
+        let is_late = is_late(task, lead.now_ms());
         if report.state() == NodeState::Completed
             && let Some(result) = report.result
         {
@@ -317,7 +317,7 @@ impl Execution {
 
     /// Plans that ended long ago and that no node tells of.
     async fn forget(&mut self, lead: &Arc<Lead>) -> Result<(), Failure> {
-        let now_ms = now_ms();
+        let now_ms = lead.now_ms();
         let reported: BTreeSet<i64> = self.reported.values().flatten().copied().collect();
         let plans: Vec<i64> = lead.local().read(|state| {
             let plans = state.views().plans().rows().decoded();
@@ -377,12 +377,7 @@ async fn ask(lead: &Arc<Lead>, node: ServerId) -> Report {
     }
 }
 
-fn is_late(task: &CompactionTask) -> bool {
+fn is_late(task: &CompactionTask, now_ms: u64) -> bool {
     let timeout_ms = u64::try_from(task.timeout_s).unwrap_or(0).saturating_mul(1000);
-    now_ms() > task.sent_at_ms.saturating_add(timeout_ms)
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    now_ms > task.sent_at_ms.saturating_add(timeout_ms)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -61,7 +61,7 @@ pub(super) struct Run<'l> {
 impl<'l> Run<'l> {
     pub(super) fn new(lead: &'l Arc<Lead>, mode: Mode) -> Run<'l> {
         let report = GarbageReport {
-            began_at_ms: now_ms(),
+            began_at_ms: lead.now_ms(),
             is_dry_run: mode == Mode::DryRun,
             ..GarbageReport::default()
         };
@@ -128,7 +128,7 @@ impl<'l> Run<'l> {
         if self.lead.tenure.cancel.is_cancelled() {
             return Err(Failure::NotLeader);
         }
-        if self.mode == Mode::Remove && view.read(|state| is_paused_at(state, now_ms())) {
+        if self.mode == Mode::Remove && view.read(|state| is_paused_at(state, self.lead.now_ms())) {
             return Err(Failure::Unavailable("garbage collection was paused".to_owned()));
         }
         Ok(view)
@@ -214,15 +214,11 @@ async fn delete(objects: &Objects, file: Doomed) -> (Doomed, Result<(), ObjectEr
 }
 
 pub(super) fn is_paused(lead: &Lead) -> bool {
-    lead.local().read(|state| is_paused_at(state, now_ms()))
+    lead.local().read(|state| is_paused_at(state, lead.now_ms()))
 }
 
 fn is_paused_at(state: &State, now_ms: u64) -> bool {
     state.settings().garbage_held || state.views().garbage().holds_at(now_ms)
-}
-
-pub(super) fn now_ms() -> u64 {
-    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

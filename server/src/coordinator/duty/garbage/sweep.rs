@@ -3,12 +3,11 @@
 use proto::milvus::data;
 use proto::quorate::{self, SegmentRef};
 use raft::View;
-use statemachine::State;
 use statemachine::view::SegmentId;
 
 use super::path::{self, ParsedPath};
 use super::plan::{self, Policy, Removal};
-use super::run::{Doomed, Kind, Mode, Run, millis, now_ms};
+use super::run::{Doomed, Kind, Mode, Run, millis};
 use crate::coordinator::{Failure, indexing, records};
 
 /// Dropped segments that are looked at while commands wait.
@@ -24,10 +23,7 @@ pub(super) async fn sweep(run: &mut Run<'_>) -> Result<(), Failure> {
     let tolerance = run.lead.settings().gc_drop_tolerance;
     let mut after = SegmentId(i64::MIN);
     loop {
-        // The clock of this machine may be ahead of the one that dated the drop.
-        let cluster_ms = run.lead.local().read(State::at_ms);
-        let policy =
-            Policy { now_ms: now_ms().min(cluster_ms), drop_tolerance_ms: millis(tolerance) };
+        let policy = Policy { now_ms: run.lead.now_ms(), drop_tolerance_ms: millis(tolerance) };
         let plan = run.look(|state| plan::plan(state.views(), policy, after, LOOK));
         if !plan.removals.is_empty() || !plan.waits.is_empty() {
             tracing::debug!(%plan, "dropped segments");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use proto::quorate::DropSegments;
 use proto::quorate::segment_command::Kind;
@@ -61,10 +61,9 @@ async fn drop_all(
     if segments.is_empty() {
         return Ok(());
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let command = DropSegments {
         segments: segments.iter().map(|(id, segment)| segment.reference(*id)).collect(),
-        dropped_at_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+        dropped_at_ns: lead.now_ns(),
         disowned: why == Dropped::Disowned,
         importing: why == Dropped::Import,
         partition_dropped: false,

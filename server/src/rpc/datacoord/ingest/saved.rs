@@ -1,7 +1,6 @@
 //! From what a data node wrote to a command: paths are parsed here, and must be the segment's own.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::milvus::data;
 use proto::quorate::{SaveBinlogs, SegmentRef, StartPosition};
@@ -36,7 +35,7 @@ pub(super) async fn command(
         start_positions: starts,
         checkpoint: checkpoint.and_then(|point| point.position),
         checkpoint_rows,
-        dropped_at_ns: now_ns(),
+        dropped_at_ns: lead.now_ns(),
     })
 }
 
@@ -122,12 +121,6 @@ fn log_id(segment: i64, kind: LogKind, path: &str) -> Result<i64, Failure> {
             format!("log path {path} is none of segment {segment}"),
         )),
     }
-}
-
-/// For the records' `dropped_at` alone.
-pub(super) fn now_ns() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
