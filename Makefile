@@ -72,6 +72,7 @@ test: setup
 	$(MAKE) clients operator differential
 	$(MAKE) build-asserting
 	$(MAKE) torture power-cut
+	$(MAKE) hostile SECONDS_OF_ATTACKS=20
 	$(MAKE) snapshot-small
 	$(MAKE) milvus-smoke
 	tests/step "all green" "make test"
