@@ -22,7 +22,8 @@ ASSERTING := $(BIN)/quorate-asserting
 step = @tests/step "$(1)" "$(2)"
 
 .PHONY: help setup setup-build setup-clients build demo demo-etcd test check-format check-lints check-docs unit \
-        tidy clients operator differential build-asserting torture power-cut hostile snapshot-small milvus-smoke planted accept bench bench-coordinator verify fix clean
+        tidy clients operator differential build-asserting torture power-cut hostile snapshot-small milvus-smoke planted accept bench bench-coordinator \
+        bench-pairs fuzz fuzz-short verify fix clean
 
 help:
 	@grep -E '^## ' $(MAKEFILE_LIST) | cut -c4-
@@ -69,7 +70,7 @@ test: setup
 	$(MAKE) check-format check-lints check-docs
 	$(MAKE) setup-clients
 	$(MAKE) unit tidy
-	$(MAKE) clients operator differential
+	$(MAKE) clients operator differential fuzz-short
 	$(MAKE) build-asserting
 	$(MAKE) torture power-cut
 	$(MAKE) hostile SECONDS_OF_ATTACKS=20
@@ -103,6 +104,10 @@ clients:
 	$(call step,real clients,2 minutes)
 	$(CARGO) test $(RELEASE) -p quorate-tests --lib --test clients
 	$(CARGO) test $(RELEASE) -p quorate-tests --test perf
+
+fuzz-short:
+	$(call step,mutations for every decoder of foreign bytes,1 minute)
+	$(CARGO) test $(RELEASE) -p quorate-tests --test fuzz -- --nocapture
 
 operator:
 	$(call step,what a person does with the binary,1 minute)
@@ -172,6 +177,19 @@ bench-coordinator: setup setup-clients build
 	$(call step,bench of the coordinator,1 hour)
 	chaos/bench/coordinator.py --quorate $(BIN)/quorate --chaos $(CHAOS) --etcd "$$(chaos/bench/etcd/build.sh)" \
 	    $(BENCH_FLAGS)
+
+## make bench-pairs OLD=FILE  whether this build is slower than the binary FILE, with both load generators
+bench-pairs: setup-clients build
+	$(call step,old and new in turn,45 minutes)
+	$(CHAOS) pairs --old $(OLD) --standard-client "$$(dirname "$$(tests/clients/build-rust)")/etcd-client-load" \
+	    $(BENCH_FLAGS)
+
+FUZZ_SECONDS ?= 1600
+## make fuzz       the decoders of foreign bytes guided by coverage; FUZZ_SECONDS for each (4 CPU hours in all)
+fuzz:
+	@tests/setup --fuzz
+	$(call step,fuzz,$(FUZZ_SECONDS) seconds for each decoder; the first time a build of 20 minutes)
+	tests/fuzz/guided/run $(FUZZ_SECONDS)
 
 ## make verify     the read-only checks alone: format, lints, unit tests, tidy, docs, licences
 verify: setup-build check-format check-lints check-docs unit tidy

@@ -4,7 +4,7 @@
 //! and its environment variable are made from it. `checked` turns the text into types.
 
 pub(crate) mod checked;
-mod sources;
+pub(crate) mod sources;
 #[cfg(test)]
 mod tests;
 

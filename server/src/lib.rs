@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod duty;
+pub mod foreign;
 pub mod lease_clock;
 pub mod rpc;
 pub mod watch_hub;
