@@ -2,7 +2,6 @@
 //! run means is the state machine's; here are its bytes, its sender and the level of the moment.
 
 use proto::quorate::ForwardRequest;
-use statemachine::State;
 use statemachine::admission::{Refused, admit_run};
 
 use crate::node::Inner;
@@ -37,7 +36,7 @@ pub(crate) async fn check(
     let run = request.run.clone();
     let checksum = request.run_crc32c;
     let claimed = usize::try_from(request.n_commands).unwrap_or(usize::MAX);
-    let level = node.storage.state.view().read(State::level);
+    let level = node.storage.state.view().level();
     let read = move || {
         if crc32c::crc32c(&run) != checksum {
             return Err(NotAdmitted::Damaged);

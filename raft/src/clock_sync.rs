@@ -251,6 +251,7 @@ mod tests {
         // From here on it keeps count.
         sync.heard(3, START_MS + DAY_MS, Duration::ZERO);
         sync.heard(2, START_MS + DAY_MS, Duration::ZERO);
+        assert_eq!(sync.stamp().at_ms, START_MS, "drawn towards them from this stamp on");
         pass(&hands, 1_000);
         assert_eq!(sync.stamp().at_ms, START_MS + 1_100);
     }

@@ -5,11 +5,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use parking_lot::RwLock;
-use statemachine::{Fault, Loading, Pairs, State};
+use statemachine::{Applied, Fault, Loading, Pairs, Prepared, State};
 
 use crate::durable;
 use crate::rocks::{StateMemory, StateOpenError, Tables};
@@ -125,6 +126,9 @@ pub(crate) struct Generation {
     pub(crate) number: u64,
     pub(crate) tables: Arc<Tables>,
     pub(crate) state: RwLock<State>,
+    /// The state's feature level, for those who must not wait for the lock of the state: a node
+    /// whose apply hangs still has to follow a leader.
+    level: AtomicU32,
 }
 
 impl Generation {
@@ -132,7 +136,21 @@ impl Generation {
     pub(crate) fn load(number: u64, tables: Tables) -> Result<Generation, StateOpenError> {
         let state = load_state(&tables)
             .map_err(|source| StateOpenError::State { path: tables.path().to_owned(), source })?;
-        Ok(Generation { number, tables: Arc::new(tables), state: RwLock::new(state) })
+        let level = AtomicU32::new(state.level());
+        Ok(Generation { number, tables: Arc::new(tables), state: RwLock::new(state), level })
+    }
+
+    /// Takes in what was prepared and is in the tables.
+    pub(crate) fn commit(&self, prepared: Prepared) -> Applied {
+        let mut state = self.state.write();
+        let applied = state.commit(prepared);
+        self.level.store(state.level(), Ordering::Release);
+        applied
+    }
+
+    /// The state's feature level. Never waits.
+    pub(crate) fn level(&self) -> u32 {
+        self.level.load(Ordering::Acquire)
     }
 
     /// Opens the current generation, or makes the first one of a new node.

@@ -261,7 +261,7 @@ async fn invite(
             meta.name, meta.name
         ));
     }
-    let level = node.storage.state.view().read(statemachine::State::level);
+    let level = node.storage.state.view().level();
     if reply.level < level {
         return refuse(format!(
             "{} at {address} knows feature level {} at most, the cluster is at level {level}: start \

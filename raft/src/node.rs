@@ -12,8 +12,8 @@ use proto::quorate;
 use proto::quorate::change_members_request::{
     AddLearner, Change, Promote, Remove, Replace, UpdateEndpoints,
 };
+use statemachine::Fault;
 use statemachine::admission::admit_command;
-use statemachine::{Fault, State};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -242,7 +242,7 @@ impl Node {
         if state < NodeState::Recovering {
             return Err(ProposeError::NotReady { state });
         }
-        admit_command(&command, || inner.storage.state.view().read(State::level))
+        admit_command(&command, || inner.storage.state.view().level())
             .map_err(|refused| ProposeError::Refused { reason: refused.to_string() })?;
         let outcome = inner.proposer.submit(&command, deadline)?;
         drop(command);

@@ -23,6 +23,11 @@ impl View {
         f(&self.generation.state.read())
     }
 
+    /// The replicated feature level. Never waits for apply.
+    pub fn level(&self) -> u32 {
+        self.generation.level()
+    }
+
     /// The newest rows, without an image of one moment: for rows that never change, whose places
     /// a [`View::read`] told just before. Compaction may have taken one meanwhile.
     pub fn newest(&self) -> &dyn StateRead {

@@ -152,7 +152,7 @@ fn apply(core: &Core, chunk: Chunk) -> Result<(), Fault> {
     }
     let applied = prepared.map(|prepared| {
         let commit = Instant::now();
-        let applied = generation.state.write().commit(prepared);
+        let applied = generation.commit(prepared);
         core.metrics.apply_commit.record(commit.elapsed());
         applied
     });
