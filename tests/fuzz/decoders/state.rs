@@ -60,7 +60,8 @@ fn with_machine(work: impl FnOnce(&mut Machine)) {
 pub(super) fn batch(bytes: &[u8]) {
     with_machine(|machine| {
         let meta = EntryMeta { index: machine.index, term: machine.term, node: machine.node };
-        let entry = LogEntry { meta, batch: Bytes::copy_from_slice(bytes) };
+        let batch = Bytes::copy_from_slice(bytes);
+        let entry = LogEntry { meta, members: machine.members.clone(), batch };
         let prepared = machine.state.prepare(&machine.store, &[entry]);
         assert!(prepared.is_ok(), "a batch stops the node: {:?}", prepared.err());
     });
