@@ -16,7 +16,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 CHAOS := $(BIN)/quorate-chaos
 # A retry of a commit runs the same plan of faults; another commit, another plan.
 SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=12 HEAD 2>/dev/null || echo 4f11))
-# The server that fault runs drive: with the debug assertions of openraft.
+# The server that the fault runs of `make accept` drive: with the debug assertions of openraft.
 ASSERTING := $(BIN)/quorate-asserting
 
 step = @tests/step "$(1)" "$(2)"
@@ -71,7 +71,6 @@ test: setup
 	$(MAKE) setup-clients
 	$(MAKE) unit tidy
 	$(MAKE) clients operator differential fuzz-short
-	$(MAKE) build-asserting
 	$(MAKE) torture power-cut
 	$(MAKE) hostile SECONDS_OF_ATTACKS=20
 	$(MAKE) snapshot-small
@@ -129,16 +128,19 @@ build-asserting: build
 	fi
 	$(CARGO) build $(RELEASE) --workspace --bins --quiet
 
+# Which server the faults meet: the product, or one with openraft's assertions on
+# (`make torture FAULTED="--quorate .../quorate-asserting --require-assertions"` after `make build-asserting`).
+FAULTED ?= --quorate $(BIN)/quorate
 SECONDS_OF_FAULTS ?= 60
 torture:
 	$(call step,torture with seed $(SEED),$(SECONDS_OF_FAULTS) seconds of faults and half a minute of checks)
-	$(CHAOS) torture --quorate $(ASSERTING) --require-assertions --network --seconds $(SECONDS_OF_FAULTS) \
+	$(CHAOS) torture $(FAULTED) --network --seconds $(SECONDS_OF_FAULTS) \
 	    --seed $(SEED)
 
 CUTS ?= 3
 power-cut:
 	$(call step,$(CUTS) cuts of power with seed $(SEED),1 minute)
-	$(CHAOS) power-cut --quorate $(ASSERTING) --require-assertions --cuts $(CUTS) --seed $(SEED)
+	$(CHAOS) power-cut $(FAULTED) --cuts $(CUTS) --seed $(SEED)
 
 ## make hostile    hostile clients beside normal ones, SECONDS_OF_ATTACKS of them
 SECONDS_OF_ATTACKS ?= 60
