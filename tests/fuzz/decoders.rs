@@ -41,12 +41,12 @@ fn no_seeds() -> Vec<Vec<u8>> {
 
 /// All of them.
 pub(crate) const DECODERS: &[Decoder] = &[
-    Decoder { name: "request", read: requests::read, base_bytes: 16 << 10, seeds: requests::seeds },
-    Decoder { name: "log-entry", read: log::entry, base_bytes: 4 << 10, seeds: log::entries },
+    Decoder { name: "request", read: requests::read, base_bytes: 1 << 20, seeds: requests::seeds },
+    Decoder { name: "log-entry", read: log::entry, base_bytes: 1 << 20, seeds: log::entries },
     Decoder {
         name: "log-entry-sealed",
         read: log::sealed_entry,
-        base_bytes: 4 << 10,
+        base_bytes: 1 << 20,
         seeds: log::unsealed_entries,
     },
     Decoder { name: "batch", read: state::batch, base_bytes: 1 << 20, seeds: state::batches },
