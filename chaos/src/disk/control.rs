@@ -1,9 +1,9 @@
 //! The process that serves the disks of a cluster. It is one of its own, so that a node whose disk
 //! hangs or is cut never waits for the process that waits for the node.
 //!
-//! Orders come as lines of JSON on standard input, answers go to standard output; [`driver`]
-//! (super::driver) makes both ends of one socket of them. When that closes, whoever gave the orders
-//! is gone: every call is aborted and the disks are unmounted.
+//! Orders come as lines of JSON on standard input, answers go to standard output;
+//! [`driver`](super::driver) makes both ends of one socket of them. When that closes, whoever gave
+//! the orders is gone: every call is aborted and the disks are unmounted.
 
 use std::io::{BufRead, Write};
 use std::os::unix::fs::MetadataExt;
