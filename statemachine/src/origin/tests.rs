@@ -240,7 +240,7 @@ fn which_origin_goes_does_not_depend_on_the_chunk() {
             settled_below: 0,
             commands: vec![put("a")],
         };
-        let entries = vec![
+        let entries = [
             machine.entry_of_runs(vec![run(1)]),
             machine.entry_of_runs(vec![registration(1_000)]),
             machine.entry_of_runs(vec![run(2), registration(1_000)]),
