@@ -65,7 +65,7 @@ pub struct ClusterOptions {
     pub proxied: bool,
     /// Each node has a disk of its own, which can be made to hang.
     pub own_disks: bool,
-    /// Each node has a disk of so many bytes of its own, whose power can be cut.
+    /// Size in bytes of the FUSE disk of each node, if the run cuts their power.
     pub forgetful_disks: Option<u64>,
     /// The folder under which a temporary one is made; the system's own where `None`.
     pub work_dir: Option<PathBuf>,
@@ -112,7 +112,7 @@ pub struct Cluster {
     pub network: Option<Network>,
     /// One of each node, where they have their own.
     pub disks: Vec<Disk>,
-    /// The disks whose power can be cut, where the nodes have such.
+    /// The FUSE disks of the nodes; `None` if the nodes use the local file system.
     pub forgetful: Option<Disks>,
     // After `nodes`, so that the processes are gone before their folder is.
     folder: Option<tempfile::TempDir>,

@@ -70,7 +70,7 @@ async fn until_done(
     let deadline = Instant::now() + patience;
     loop {
         let output = command::run(binary, &with_endpoints, patience).await?;
-        // A command whose answer was lost finds that it is done.
+        // The command may have taken effect although its answer was lost.
         if output.succeeded || is_done(cluster, victim, args[1]).await {
             return Ok(());
         }

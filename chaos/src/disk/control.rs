@@ -1,5 +1,5 @@
-//! The process that serves the disks of a cluster. It is one of its own, so that a node whose disk
-//! hangs or is cut never waits for the process that waits for the node.
+//! The process that serves the FUSE disks of a cluster. It is separate from the driver: the driver
+//! waits for nodes, and a node waits for its disk, so one process for both could deadlock.
 //!
 //! Orders come as lines of JSON on standard input, answers go to standard output;
 //! [`driver`](super::driver) makes both ends of one socket of them. When that closes, whoever gave
@@ -41,7 +41,7 @@ pub enum Order {
     Remount { disks: Vec<usize> },
     /// Replaces what one is made to do.
     Faults { disk: usize, faults: Faults },
-    /// Flips bits of one drawn file whose path holds `below`.
+    /// Flips bits in one random file whose path contains `below`.
     Flip { disk: usize, below: String, n_bits: u64, seed: u64 },
 }
 

@@ -108,7 +108,7 @@ impl Disks {
         self.give(&Order::Faults { disk, faults: faults.clone() }).map(drop)
     }
 
-    /// Flips bits of a drawn file whose path holds `below`; the path.
+    /// Flips bits in a random file whose path contains `below`, and returns its path.
     ///
     /// # Errors
     /// There is none, or as [`Disks::freeze`].
