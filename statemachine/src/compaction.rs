@@ -23,6 +23,8 @@ pub struct Cursor {
     pub next: EventId,
     /// The compacted revision for which the walk is complete.
     pub finished_for: i64,
+    /// The compacted revision for which the walk came to `next`.
+    pub walked_for: i64,
 }
 
 impl Cursor {
@@ -34,6 +36,18 @@ impl Cursor {
 
     pub fn is_finished(&self, compacted_revision: i64) -> bool {
         self.finished_for >= compacted_revision
+    }
+
+    /// Where a walk for this compacted revision begins. One that was cut within what was then the
+    /// compacted revision left the tombstones of that revision, so it begins there again; see the
+    /// test `a_walk_that_is_cut_within_the_compacted_revision_leaves_no_tombstone`.
+    fn start(&self, compacted_revision: i64) -> EventId {
+        let was_compacted = self.walked_for == self.next.revision;
+        if was_compacted && compacted_revision > self.walked_for {
+            EventId::first_of(self.next.revision)
+        } else {
+            self.next
+        }
     }
 }
 
@@ -106,7 +120,7 @@ pub fn step(
     changes_max: usize,
 ) -> Result<Step, Fault> {
     let mut changes = Changes::default();
-    let start = event::encode_key(cursor.next);
+    let start = event::encode_key(cursor.start(compacted_revision));
     let end = event::encode_key(EventId::first_of(compacted_revision.saturating_add(1)));
     // Tombstones at the compacted revision wait for the next compaction, so does the cursor.
     let mut next = EventId::first_of(compacted_revision);
@@ -130,7 +144,7 @@ pub fn step(
             delete_version(&key, id, &mut changes);
         }
     }
-    let cursor = Cursor { next, finished_for };
+    let cursor = Cursor { next, finished_for, walked_for: compacted_revision };
     meta::put_cursor(&mut changes, &cursor);
     Ok(Step { changes, cursor })
 }

@@ -102,6 +102,19 @@ fn check_garbage_is_gone(machine: &Machine) {
 }
 
 #[test]
+fn a_walk_that_is_cut_within_the_compacted_revision_leaves_no_tombstone() {
+    let mut machine = Machine::new();
+    machine.script("put a 1\n put b 1\n txn then del a ; del b ; put c 1\n compact 4");
+    let cut = step(&machine.store, 4, Cursor::default(), 4).unwrap();
+    assert_eq!(cut.cursor.next, EventId { revision: 4, sub: 2 });
+    machine.store.apply(&cut.changes);
+    machine.script("put c 2\n compact 5");
+    machine.compact_rows(1);
+    check_garbage_is_gone(&machine);
+    assert_eq!(machine.store.rows(Table::Event).count(), 1);
+}
+
+#[test]
 fn a_tombstone_at_the_compacted_revision_stays_until_the_next_compaction() {
     let mut machine = Machine::new();
     machine.script("put a 1\n del a\n put b 1\n compact 3");

@@ -58,6 +58,7 @@ pub(crate) fn put_cursor(changes: &mut Changes, cursor: &Cursor) {
         revision: cursor.next.revision,
         sub: cursor.next.sub,
         finished_for: cursor.finished_for,
+        walked_for: cursor.walked_for,
     };
     changes.put(Table::Meta, COMPACTION, &row.encode_to_vec());
 }
@@ -69,6 +70,7 @@ pub(crate) fn cursor(store: &dyn StateRead) -> Result<Cursor, Fault> {
     Ok(Cursor {
         next: crate::ids::EventId { revision: row.revision, sub: row.sub },
         finished_for: row.finished_for,
+        walked_for: row.walked_for,
     })
 }
 
