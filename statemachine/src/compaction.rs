@@ -135,13 +135,18 @@ pub fn step(
         }
         n_seen += 1;
         let row = EventRow::parse(row)?;
-        seen.push((id, row.is_tombstone(), row.key().to_vec()));
+        let shadowed = row.shadowed_sub();
+        seen.push((id, row.is_tombstone(), shadowed, row.key().to_vec()));
         Ok(ControlFlow::Continue(()))
     })?;
-    for (id, is_tombstone, key) in seen {
+    for (id, is_tombstone, shadowed, key) in seen {
         delete_before(store, &key, id.revision, &mut changes)?;
         if is_tombstone && id.revision < compacted_revision {
             delete_version(&key, id, &mut changes);
+            // No version points to a put that its own command deleted again.
+            if let Some(sub) = shadowed {
+                changes.delete(Table::Event, &event::encode_key(EventId { sub, ..id }));
+            }
         }
     }
     let cursor = Cursor { next, finished_for, walked_for: compacted_revision };

@@ -9,6 +9,7 @@ use crate::keyspace::key_range::KeyRange;
 use crate::response::{Rejection, Response};
 use crate::state::draft::{Alone, Draft, Stop};
 
+pub(crate) mod branch_writes;
 pub mod check;
 pub(crate) mod compare;
 pub(crate) mod past;

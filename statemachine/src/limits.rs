@@ -9,8 +9,16 @@ pub const RUN_COMMANDS_MAX: usize = 4096;
 
 /// Operations in a transaction unless the setting says otherwise; etcd's bound.
 pub const TXN_OPS_DEFAULT: u32 = 128;
-/// The setting's own bound.
+/// The setting's own bound, and the bound of a transaction on all of its branches.
 pub const TXN_OPS_CEILING: u32 = 65_536;
+/// Comparisons and operations of a transaction on all of its branches, as a multiple of the
+/// setting, which bounds one path through it.
+pub const TXN_OPS_IN_ALL_FACTOR: u64 = 16;
+
+/// Comparisons and operations that a transaction may have on all of its branches.
+pub(crate) fn txn_ops_in_all_max(ops_max: u32) -> u64 {
+    (u64::from(ops_max) * TXN_OPS_IN_ALL_FACTOR).min(TXN_OPS_CEILING.into())
+}
 
 /// Transactions inside transactions. A deeper one could not be decoded as part of a log entry, since
 /// the decoder bounds nesting, and would stop every node.

@@ -59,7 +59,7 @@ pub enum Rejection {
     EmptyOperation,
     #[error("key does not exist, so its value or lease cannot stay")]
     KeyNotFound,
-    #[error("unknown sort order, sort target or comparison {value}")]
+    #[error("unknown sort order or sort target {value}")]
     UnknownOption { value: i64 },
     #[error("revision {requested} is compacted, the oldest is {compacted}")]
     Compacted { requested: i64, compacted: i64 },

@@ -83,7 +83,8 @@ impl Draw {
             0..34 => Operation::Put(self.put(random)),
             34..60 => Operation::Range(self.range(random)),
             60..68 => Operation::Delete(delete(random)),
-            68..88 => Operation::Txn(self.txn(random, 2)),
+            68..84 => Operation::Txn(self.txn(random, 2)),
+            84..88 => Operation::Txn(self.undoing_txn(random)),
             88..92 => Operation::Grant(etcd::LeaseGrantRequest {
                 id: random.random_range(LEASES),
                 ttl: [3_600, 100_000, 9_000_000_000, 9_000_000_001][random.random_range(0..4)],
@@ -219,6 +220,34 @@ impl Draw {
         }
     }
 
+    /// Nested transactions that put and delete the same keys: in one order etcd takes them, in the
+    /// other it does not.
+    fn undoing_txn(&mut self, random: &mut StdRng) -> etcd::TxnRequest {
+        let mut success = Vec::new();
+        for _ in 0..random.random_range(2..5) {
+            let mut put = self.put(random);
+            put.ignore_value = false;
+            put.ignore_lease = false;
+            put.lease = 0;
+            let mut delete = delete_inside(random);
+            if random.random_bool(0.5) {
+                delete.key = put.key.clone();
+                delete.range_end = Default::default();
+            }
+            let write = match random.random_bool(0.5) {
+                true => Request::RequestPut(put),
+                false => Request::RequestDeleteRange(delete),
+            };
+            let write = vec![etcd::RequestOp { request: Some(write) }];
+            let nested = match random.random_bool(0.8) {
+                true => etcd::TxnRequest { success: write, ..Default::default() },
+                false => etcd::TxnRequest { failure: write, ..Default::default() },
+            };
+            success.push(etcd::RequestOp { request: Some(Request::RequestTxn(nested)) });
+        }
+        etcd::TxnRequest { success, ..Default::default() }
+    }
+
     fn branch(&mut self, random: &mut StdRng, depth: usize) -> Vec<etcd::RequestOp> {
         let n_ops = random.random_range(0..4);
         (0..n_ops).map(|_| self.op(random, depth)).collect()
@@ -266,9 +295,11 @@ impl Draw {
                 (CompareTarget::Value, TargetUnion::Value(value.into()))
             }
         };
+        // What no enum knows: etcd takes any relation as true and any target as equal.
+        let unknown = |random: &mut StdRng| random.random_bool(0.03);
         etcd::Compare {
-            result: results[random.random_range(0..4)].into(),
-            target: target.into(),
+            result: if unknown(random) { 7 } else { results[random.random_range(0..4)].into() },
+            target: if unknown(random) { 9 } else { target.into() },
             key: key(random),
             target_union: Some(union),
             range_end: if random.random_bool(0.2) { end(random) } else { Default::default() },

@@ -1,13 +1,10 @@
 //! Checks that need no state: servers make them before proposing, apply makes them again.
 
-use std::collections::BTreeMap;
-
 use proto::etcd::request_op::Request;
 use proto::{etcd, quorate};
 
 use crate::alarm::AlarmOrder;
-use crate::keyspace::key_range::KeyRange;
-use crate::kv::compare::Comparison;
+use crate::kv::branch_writes;
 use crate::limits;
 use crate::response::Rejection;
 use crate::settings::Settings;
@@ -98,9 +95,25 @@ pub fn lease_grant(request: &etcd::LeaseGrantRequest) -> Result<(), Rejection> {
 /// Too many operations, an operation that is wrong by itself, or two that write one key.
 pub fn txn(request: &etcd::TxnRequest, ops_max: u32) -> Result<(), Rejection> {
     txn_shape(request, &Budget { ops: ops_max.into(), ops_max: ops_max.into(), depth: 1 })?;
-    BranchWrites::of(&request.success)?;
-    BranchWrites::of(&request.failure)?;
-    Ok(())
+    let given = n_operations(request);
+    let limit = limits::txn_ops_in_all_max(ops_max);
+    if given > limit {
+        return Err(Rejection::TooManyOperations { given, limit });
+    }
+    branch_writes::check(request)
+}
+
+/// Comparisons and operations on all branches, those of nested transactions included.
+fn n_operations(request: &etcd::TxnRequest) -> u64 {
+    let ops = || request.success.iter().chain(&request.failure);
+    let nested = ops().map(|op| match &op.request {
+        Some(Request::RequestTxn(nested)) => n_operations(nested),
+        Some(
+            Request::RequestRange(_) | Request::RequestPut(_) | Request::RequestDeleteRange(_),
+        )
+        | None => 0,
+    });
+    request.compare.len() as u64 + ops().count() as u64 + nested.sum::<u64>()
 }
 
 /// Nothing in it can write, on either branch.
@@ -133,9 +146,6 @@ fn txn_shape(request: &etcd::TxnRequest, budget: &Budget) -> Result<(), Rejectio
     if request.compare.iter().any(|compare| compare.key.is_empty()) {
         return Err(Rejection::EmptyKey);
     }
-    for compare in &request.compare {
-        Comparison::parse(compare)?;
-    }
     for op in request.success.iter().chain(&request.failure) {
         match &op.request {
             None => return Err(Rejection::EmptyOperation),
@@ -146,56 +156,4 @@ fn txn_shape(request: &etcd::TxnRequest, budget: &Budget) -> Result<(), Rejectio
         }
     }
     Ok(())
-}
-
-/// What the operations of a branch write, nested ones included. Each operation has a number: what
-/// one nested transaction writes on its two branches does not clash, only one of them runs.
-#[derive(Default)]
-struct BranchWrites<'a> {
-    puts: BTreeMap<&'a [u8], usize>,
-    deletes: Vec<(KeyRange<'a>, usize)>,
-}
-
-impl<'a> BranchWrites<'a> {
-    fn of(ops: &'a [etcd::RequestOp]) -> Result<BranchWrites<'a>, Rejection> {
-        let mut writes = BranchWrites::default();
-        for (nth, op) in ops.iter().enumerate() {
-            match &op.request {
-                Some(Request::RequestPut(put)) => writes.put(&put.key, nth)?,
-                Some(Request::RequestDeleteRange(delete)) => {
-                    let range = KeyRange::of_request(&delete.key, &delete.range_end);
-                    writes.deletes.push((range, nth));
-                }
-                Some(Request::RequestTxn(nested)) => {
-                    for branch in [&nested.success, &nested.failure] {
-                        let inner = BranchWrites::of(branch)?;
-                        for key in inner.puts.into_keys() {
-                            writes.put(key, nth)?;
-                        }
-                        writes.deletes.extend(inner.deletes.iter().map(|(range, _)| (*range, nth)));
-                    }
-                }
-                Some(Request::RequestRange(_)) | None => {}
-            }
-        }
-        for (range, deleted_by) in &writes.deletes {
-            let Some(bounds) = range.bounds() else { continue };
-            let covered = writes.puts.range::<[u8], _>(bounds);
-            if let Some((key, _)) = { covered }.find(|(_, put_by)| *put_by != deleted_by) {
-                return Err(duplicate(key));
-            }
-        }
-        Ok(writes)
-    }
-
-    fn put(&mut self, key: &'a [u8], nth: usize) -> Result<(), Rejection> {
-        match self.puts.insert(key, nth) {
-            Some(before) if before != nth => Err(duplicate(key)),
-            Some(_) | None => Ok(()),
-        }
-    }
-}
-
-fn duplicate(key: &[u8]) -> Rejection {
-    Rejection::DuplicateKey { key: String::from_utf8_lossy(key).into_owned() }
 }

@@ -1,16 +1,18 @@
 //! Comparisons of transactions.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use proto::etcd;
 use proto::etcd::compare::{CompareResult, CompareTarget, TargetUnion};
 
 use crate::keyspace::meta::KeyMeta;
-use crate::response::Rejection;
 
 /// One comparison, its numbers understood.
 #[derive(Clone, Debug)]
 pub(crate) struct Comparison {
-    result: CompareResult,
+    /// `None`: a number that stands for no relation, which holds for every pair, as in etcd.
+    result: Option<CompareResult>,
     against: Against,
 }
 
@@ -18,6 +20,8 @@ pub(crate) struct Comparison {
 enum Against {
     Number(CompareNumber, i64),
     Value(Bytes),
+    /// A number that stands for no target: every pair counts as equal, as in etcd.
+    Unknown,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +34,11 @@ enum CompareNumber {
 
 impl Comparison {
     /// A target union of another kind than the target counts as 0 or empty, as in etcd.
-    pub(crate) fn parse(compare: &etcd::Compare) -> Result<Comparison, Rejection> {
-        let unknown = |value: i32| Rejection::UnknownOption { value: i64::from(value) };
-        let result =
-            CompareResult::try_from(compare.result).map_err(|_number| unknown(compare.result))?;
-        let target =
-            CompareTarget::try_from(compare.target).map_err(|_number| unknown(compare.target))?;
+    pub(crate) fn of(compare: &etcd::Compare) -> Comparison {
+        let result = CompareResult::try_from(compare.result).ok();
+        let Ok(target) = CompareTarget::try_from(compare.target) else {
+            return Comparison { result, against: Against::Unknown };
+        };
         let union = compare.target_union.as_ref();
         let against = match (target, union) {
             (CompareTarget::Value, Some(TargetUnion::Value(value))) => {
@@ -59,11 +62,11 @@ impl Comparison {
             }
             (CompareTarget::Lease, _) => Against::Number(CompareNumber::Lease, 0),
         };
-        Ok(Comparison { result, against })
+        Comparison { result, against }
     }
 
     pub(crate) fn needs_value(&self) -> bool {
-        matches!(self.against, Against::Value(_))
+        matches!(self.against, Against::Value(_)) && self.result.is_some()
     }
 
     /// Where no key is in the range: a value never compares, numbers count as 0.
@@ -71,13 +74,15 @@ impl Comparison {
         match &self.against {
             Against::Value(_) => false,
             Against::Number(_, wanted) => self.accepts(0_i64.cmp(wanted)),
+            Against::Unknown => self.accepts(Ordering::Equal),
         }
     }
 
     /// For a comparison that needs no value.
     pub(crate) fn holds_for(&self, meta: &KeyMeta) -> bool {
         match &self.against {
-            Against::Value(_) => false,
+            Against::Value(_) => self.result.is_none(),
+            Against::Unknown => self.accepts(Ordering::Equal),
             Against::Number(number, wanted) => {
                 let found = match number {
                     CompareNumber::Version => meta.version,
@@ -94,16 +99,17 @@ impl Comparison {
     pub(crate) fn holds_for_value(&self, value: &[u8]) -> bool {
         match &self.against {
             Against::Value(wanted) => self.accepts(value.cmp(wanted)),
-            Against::Number(..) => false,
+            Against::Number(..) | Against::Unknown => false,
         }
     }
 
-    fn accepts(&self, order: std::cmp::Ordering) -> bool {
+    fn accepts(&self, order: Ordering) -> bool {
         match self.result {
-            CompareResult::Equal => order.is_eq(),
-            CompareResult::Greater => order.is_gt(),
-            CompareResult::Less => order.is_lt(),
-            CompareResult::NotEqual => order.is_ne(),
+            None => true,
+            Some(CompareResult::Equal) => order.is_eq(),
+            Some(CompareResult::Greater) => order.is_gt(),
+            Some(CompareResult::Less) => order.is_lt(),
+            Some(CompareResult::NotEqual) => order.is_ne(),
         }
     }
 }

@@ -69,14 +69,14 @@ impl State {
                 .collect()
         };
         Ok(Node {
-            compares: compares.collect::<Result<_, _>>()?,
+            compares: compares.collect(),
             success: ops(&request.success)?,
             failure: ops(&request.failure)?,
         })
     }
 
-    fn plan_compare(&self, compare: &etcd::Compare) -> Result<ComparePlan, Rejection> {
-        let comparison = Comparison::parse(compare)?;
+    fn plan_compare(&self, compare: &etcd::Compare) -> ComparePlan {
+        let comparison = Comparison::of(compare);
         let range = KeyRange::of_request(&compare.key, &compare.range_end);
         let needs_value = comparison.needs_value();
         let mut is_empty = true;
@@ -91,11 +91,11 @@ impl State {
             holds = comparison.holds_for(meta);
             if holds { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
-        Ok(match (is_empty, needs_value) {
+        match (is_empty, needs_value) {
             (true, _) => ComparePlan::Decided(comparison.holds_for_none()),
             (false, true) => ComparePlan::Values(comparison, values),
             (false, false) => ComparePlan::Decided(holds),
-        })
+        }
     }
 }
 

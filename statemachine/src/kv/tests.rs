@@ -433,7 +433,7 @@ fn a_refused_transaction_changes_nothing() {
         txn then del a c ; del b d
         txn then put b 1 ; [ txn then put b 2 ]
         txn then put b 1 ; [ txn then del * * ]
-        txn then [ txn then put c 1 ] ; [ txn then del c ]
+        txn then [ txn then del c ] ; [ txn then put c 1 ]
         txn then put c 1 lease=9
         txn then del a ; put x ignore_value
         txn then put c 1 ; get a rev=9
@@ -452,7 +452,7 @@ fn a_refused_transaction_changes_nothing() {
           refused: transaction names key b twice
         txn then put b 1 ; [ txn then del * * ]
           refused: transaction names key b twice
-        txn then [ txn then put c 1 ] ; [ txn then del c ]
+        txn then [ txn then del c ] ; [ txn then put c 1 ]
           refused: transaction names key c twice
         txn then put c 1 lease=9
           refused: lease 9 does not exist
@@ -475,6 +475,68 @@ fn a_refused_transaction_changes_nothing() {
           r4 count 1 a=1 (c4 m4 v1)
     "#]]
     .assert_eq(&machine.script("put a 1\n get * *"));
+}
+
+/// etcd 3.4 and 3.7 take this order and refuse the other one.
+#[test]
+fn a_nested_transaction_may_delete_what_an_earlier_one_put() {
+    let mut machine = Machine::new();
+    let told = machine.script(
+        "
+        grant 7 60
+        put a 0
+        put b 0
+        txn then [ txn then put a 1 prev lease=7 ] ; get * * ; [ txn then del a prev ] ; get * *
+        txn then [ txn then put c 1 ; put cc 1 ] ; [ txn then del b d prev ] ; get * * count
+        get * *
+        get a rev=4
+        get * * rev=3
+        put c 2
+        revoke 7
+        ",
+    );
+    expect![[r#"
+        grant 7 60
+          r1 lease 7 for 60 s
+        put a 0
+          r2
+        put b 0
+          r3
+        txn then [ txn then put a 1 prev lease=7 ] ; get * * ; [ txn then del a prev ] ; get * *
+          r4 then: [r0 then: r4 before: a=0 (c2 m2 v1)]; r4 count 2 a=1 (c2 m4 v2 l7) b=0 (c3 m3 v1); [r0 then: r4 deleted 1 a=1 (c2 m4 v2 l7)]; r4 count 1 b=0 (c3 m3 v1)
+        txn then [ txn then put c 1 ; put cc 1 ] ; [ txn then del b d prev ] ; get * * count
+          r5 then: [r0 then: r5; r5]; [r0 then: r5 deleted 3 b=0 (c3 m3 v1) c=1 (c5 m5 v1) cc=1 (c5 m5 v1)]; r5 count 0
+        get * *
+          r5 count 0
+        get a rev=4
+          r5 count 0
+        get * * rev=3
+          r5 count 2 a=0 (c2 m2 v1) b=0 (c3 m3 v1)
+        put c 2
+          r6
+        revoke 7
+          r6 revoked
+    "#]].assert_eq(&told);
+    machine.check();
+    let events = |machine: &Machine, from| {
+        let budget = crate::history::HistoryBudget { events_max: 100, bytes_max: 1 << 20 };
+        let history = crate::history::events(&machine.store, from, 6, budget, &mut |_| true);
+        let events = history.unwrap().events;
+        events.iter().map(|event| (event.revision, event.sub, event.kind)).collect::<Vec<_>>()
+    };
+    let (put, delete) = (crate::EventKind::Put, crate::EventKind::Delete);
+    assert_eq!(events(&machine, 4)[..2], [(4, 0, put), (4, 1, delete)]);
+    let previous = |key: &[u8], revision| {
+        crate::history::previous(&machine.store, key, revision, 0).unwrap().map(|kv| kv.value)
+    };
+    assert_eq!(previous(b"a", 4), Some("0".into()), "the pair before the transaction");
+    assert_eq!(previous(b"c", 5), None);
+
+    // A put that its own transaction deleted again leaves no row behind.
+    machine.script("compact 6");
+    machine.compact_rows(1);
+    machine.check();
+    assert_eq!(events(&machine, 0), [(6, 0, put)]);
 }
 
 #[test]
@@ -533,9 +595,10 @@ fn shapes_are_refused_whatever_the_state() {
     assert_eq!(run(txn(vec![op(None)])), Err(Rejection::EmptyOperation));
     let compare = etcd::TxnRequest { compare: vec![Default::default()], ..Default::default() };
     assert_eq!(run(compare), Err(Rejection::EmptyKey));
-    let odd = etcd::Compare { key: "a".into(), result: 9, ..Default::default() };
+    // As in etcd, an unknown relation or target is no reason to refuse.
+    let odd = etcd::Compare { key: "a".into(), result: 9, target: 9, ..Default::default() };
     let compare = etcd::TxnRequest { compare: vec![odd], ..Default::default() };
-    assert_eq!(run(compare), Err(Rejection::UnknownOption { value: 9 }));
+    assert_eq!(run(compare), Ok(()));
     assert_eq!(machine.run(Kind::Put(etcd::PutRequest::default())), Err(Rejection::EmptyKey));
     let delete = Kind::DeleteRange(etcd::DeleteRangeRequest::default());
     assert_eq!(machine.run(delete), Err(Rejection::EmptyKey));

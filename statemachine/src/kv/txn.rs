@@ -50,7 +50,7 @@ fn path(draft: &Draft<'_, '_>, request: &etcd::TxnRequest) -> Result<Path, Stop>
 }
 
 fn holds(draft: &Draft<'_, '_>, compare: &etcd::Compare) -> Result<bool, Stop> {
-    let comparison = Comparison::parse(compare)?;
+    let comparison = Comparison::of(compare);
     let range = KeyRange::of_request(&compare.key, &compare.range_end);
     let mut is_empty = true;
     let mut holds = Ok(true);

@@ -89,6 +89,13 @@ pub(crate) struct Live {
     pub(crate) value: Bytes,
 }
 
+/// A put that the same command undoes.
+struct OwnPut {
+    meta: KeyMeta,
+    /// What lived before the command.
+    replaced: Option<EventId>,
+}
+
 /// A live version: its value is at hand, or in the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
@@ -286,7 +293,11 @@ impl<'a> Chunk<'a> {
     }
 
     fn absorb_write(&mut self, id: EventId, write: Write) {
-        let Write { key, live, replaced } = write;
+        let Write { key, live, mut replaced } = write;
+        let own = self.own_put(&key, replaced.as_ref(), id.revision);
+        if let Some(own) = &own {
+            replaced = Some(own.meta);
+        }
         if let Some(replaced) = replaced {
             let cost_bytes = replaced.cost_bytes(&key);
             self.counters.live_bytes -= cost_bytes;
@@ -301,7 +312,11 @@ impl<'a> Chunk<'a> {
             superseded_bytes: self.counters.superseded_bytes,
             tombstone,
             create_revision: live.as_ref().map_or(0, |live| live.meta.create_revision),
-            version: live.as_ref().map_or(0, |live| live.meta.version),
+            version: match (&live, &own) {
+                (Some(live), _) => live.meta.version,
+                (None, Some(own)) => table::event::shadow_of(own.meta.sub),
+                (None, None) => 0,
+            },
             lease: live.as_ref().map_or(0, |live| live.meta.lease),
             key: &key,
             value: live.as_ref().map_or(&[], |live| &live.value),
@@ -330,7 +345,10 @@ impl<'a> Chunk<'a> {
             sub: id.sub,
             kind: if tombstone { EventKind::Delete } else { EventKind::Put },
             kv,
-            replaced: replaced.map(|meta| meta.event_id()),
+            replaced: match own {
+                Some(own) => own.replaced,
+                None => replaced.map(|meta| meta.event_id()),
+            },
         });
         let written = Written { revision: id.revision, live };
         match self.keys.entry(key) {
@@ -343,6 +361,19 @@ impl<'a> Chunk<'a> {
                 place.insert(Slot { newest: written, older: Vec::new(), in_index });
             }
         }
+    }
+
+    /// The put that the same command made before it deletes the key. Its place and hash are known
+    /// only since it was absorbed.
+    fn own_put(&self, key: &[u8], replaced: Option<&KeyMeta>, revision: i64) -> Option<OwnPut> {
+        replaced.filter(|meta| meta.mod_revision == revision)?;
+        let slot = self.keys.get(key).expect("the put was absorbed before the delete");
+        let live = slot.newest.live.as_ref().expect("the newest write of the key is that put");
+        let replaced = match slot.older.last() {
+            Some(older) => older.live.as_ref().map(|live| live.meta.event_id()),
+            None => self.base.index.get(key).map(KeyMeta::event_id),
+        };
+        Some(OwnPut { meta: live.meta, replaced })
     }
 
     fn write_event(&mut self, id: EventId, row: &table::event::NewEvent<'_>) -> RecordHash {

@@ -1,6 +1,7 @@
 //! What one command decided so far, above the chunk. Dropping it is the roll-back.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -64,8 +65,15 @@ pub(crate) struct Draft<'c, 'a> {
     pub(crate) chunk: &'c Chunk<'a>,
     /// In the order of execution.
     writes: Vec<Write>,
-    /// Place in `writes` of each key.
-    by_key: BTreeMap<Bytes, usize>,
+    by_key: BTreeMap<Bytes, Written>,
+}
+
+/// What the command did to one key.
+struct Written {
+    /// Place in `writes` of the newest write.
+    newest: usize,
+    /// The key lived before the command.
+    was_live: bool,
 }
 
 impl<'c, 'a> Draft<'c, 'a> {
@@ -93,7 +101,7 @@ impl<'c, 'a> Draft<'c, 'a> {
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<Found> {
         match self.by_key.get(key) {
-            Some(nth) => self.writes[*nth].live.as_ref().map(Found::held),
+            Some(written) => self.writes[written.newest].live.as_ref().map(Found::held),
             None => self.chunk.get(key),
         }
     }
@@ -108,28 +116,30 @@ impl<'c, 'a> Draft<'c, 'a> {
         let mut own = self.by_key.range::<[u8], _>(bounds).peekable();
         let mut stopped = false;
         let visit_own =
-            |key: &Bytes, nth: usize, visit: &mut dyn FnMut(&[u8], Found) -> ControlFlow<()>| {
-                match &self.writes[nth].live {
+            |key: &Bytes,
+             written: &Written,
+             visit: &mut dyn FnMut(&[u8], Found) -> ControlFlow<()>| {
+                match &self.writes[written.newest].live {
                     Some(live) => visit(key, Found::held(live)),
                     None => ControlFlow::Continue(()),
                 }
             };
         self.chunk.visit(range, self.chunk.counters.revision, &mut |key, found| {
-            while let Some((own_key, nth)) = own.next_if(|(own_key, _)| *own_key < key) {
-                if visit_own(own_key, *nth, visit).is_break() {
+            while let Some((own_key, written)) = own.next_if(|(own_key, _)| *own_key < key) {
+                if visit_own(own_key, written, visit).is_break() {
                     stopped = true;
                     return ControlFlow::Break(());
                 }
             }
             let flow = match own.next_if(|(own_key, _)| *own_key == key) {
-                Some((own_key, nth)) => visit_own(own_key, *nth, visit),
+                Some((own_key, written)) => visit_own(own_key, written, visit),
                 None => visit(key, found),
             };
             stopped = flow.is_break();
             flow
         });
-        for (key, nth) in own {
-            if stopped || visit_own(key, *nth, visit).is_break() {
+        for (key, written) in own {
+            if stopped || visit_own(key, written, visit).is_break() {
                 return;
             }
         }
@@ -139,9 +149,8 @@ impl<'c, 'a> Draft<'c, 'a> {
     pub(crate) fn count(&self, range: &KeyRange<'_>) -> usize {
         let Some(bounds) = range.bounds() else { return 0 };
         let mut count = self.chunk.count(range);
-        for (_, nth) in self.by_key.range::<[u8], _>(bounds) {
-            let write = &self.writes[*nth];
-            match (write.replaced.is_some(), write.live.is_some()) {
+        for (_, written) in self.by_key.range::<[u8], _>(bounds) {
+            match (written.was_live, self.writes[written.newest].live.is_some()) {
                 (false, true) => count += 1,
                 (true, false) => count -= 1,
                 (true, true) | (false, false) => {}
@@ -180,12 +189,22 @@ impl<'c, 'a> Draft<'c, 'a> {
     fn write(&mut self, write: Write, alone: Alone) {
         match alone {
             Alone::Yes => {}
-            Alone::No => {
-                let before = self.by_key.insert(write.key.clone(), self.writes.len());
-                assert!(before.is_none(), "static checks refuse two writes of one key");
-            }
+            Alone::No => self.note(&write),
         }
         self.writes.push(write);
+    }
+
+    fn note(&mut self, write: &Write) {
+        let newest = self.writes.len();
+        match self.by_key.entry(write.key.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(Written { newest, was_live: write.replaced.is_some() });
+            }
+            Entry::Occupied(mut written) => {
+                assert!(write.live.is_none(), "static checks let a second write only delete");
+                written.get_mut().newest = newest;
+            }
+        }
     }
 
     /// A pair as the command sees it.

@@ -2,7 +2,8 @@
 //!
 //! Row: bytes superseded up to and including this change (8), then the record: flags (1), create
 //! revision (8), version (8), lease (8), key length (4), key, value. The record is also what the
-//! content digest hashes, so its layout never changes.
+//! content digest hashes, so its layout never changes. The version of a delete is 0, or 1 and the sub
+//! of the put of the same revision that it undoes.
 
 use bytes::Bytes;
 use proto::etcd;
@@ -61,6 +62,11 @@ impl NewEvent<'_> {
     }
 }
 
+/// What stands as the version of a delete that undoes the put with that sub of its revision.
+pub(crate) fn shadow_of(sub: u32) -> i64 {
+    i64::from(sub) + 1
+}
+
 /// A row as it is read: its parts are looked up where they stand.
 #[derive(Clone, Copy)]
 pub(crate) struct EventRow<'a> {
@@ -98,6 +104,12 @@ impl<'a> EventRow<'a> {
     /// Whether this change, made at `mod_revision`, brought the key to life.
     pub(crate) fn is_create(&self, mod_revision: i64) -> bool {
         !self.is_tombstone() && self.word(RECORD_AT + 1) == mod_revision.to_be_bytes()
+    }
+
+    /// The sub of the put of the same revision that this delete undoes.
+    pub(crate) fn shadowed_sub(&self) -> Option<u32> {
+        let version = i64::from_be_bytes(self.word(RECORD_AT + 9));
+        if self.is_tombstone() { u32::try_from(version.checked_sub(1)?).ok() } else { None }
     }
 
     pub(crate) fn key(&self) -> &'a [u8] {

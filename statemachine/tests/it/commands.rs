@@ -195,20 +195,23 @@ fn compare() -> impl Strategy<Value = etcd::Compare> {
         ])
         .prop_map(|target| (target, None)),
     ];
-    let result = select(vec![
+    let known = select(vec![
         CompareResult::Equal,
         CompareResult::NotEqual,
         CompareResult::Greater,
         CompareResult::Less,
     ]);
+    let result = prop_oneof![20 => known.prop_map(i32::from), 1 => Just(7)];
     let target = prop_oneof![3 => key().prop_map(|key| (key, Bytes::new())), 1 => key_range()];
-    (target, union, result).prop_map(|((key, range_end), (target, union), result)| etcd::Compare {
-        result: result.into(),
-        target: target.into(),
-        key,
-        range_end,
-        target_union: union,
-    })
+    (target, union, result, weighted(0.05)).prop_map(
+        |((key, range_end), (target, union), result, is_unknown)| etcd::Compare {
+            result,
+            target: if is_unknown { 9 } else { target.into() },
+            key,
+            range_end,
+            target_union: union,
+        },
+    )
 }
 
 /// A transaction that nests others up to `depth` times.
@@ -235,6 +238,43 @@ pub(crate) fn txn(depth: u32) -> BoxedStrategy<etcd::TxnRequest> {
     )
         .prop_map(|(compare, success, failure)| etcd::TxnRequest { compare, success, failure })
         .boxed()
+}
+
+/// A key that one nested transaction puts and another one deletes.
+fn undoing_txn() -> impl Strategy<Value = etcd::TxnRequest> {
+    let nested = |request: Request, other: bool| {
+        let (mut success, failure) = (vec![etcd::RequestOp { request: Some(request) }], Vec::new());
+        let mut nested = etcd::TxnRequest { failure, ..Default::default() };
+        if other {
+            std::mem::swap(&mut nested.failure, &mut success);
+        }
+        nested.success = success;
+        etcd::RequestOp { request: Some(Request::RequestTxn(nested)) }
+    };
+    let ranges = || etcd::RequestOp {
+        request: Some(Request::RequestRange(etcd::RangeRequest {
+            key: Bytes::from_static(b"\0"),
+            range_end: Bytes::from_static(b"\0"),
+            ..Default::default()
+        })),
+    };
+    (put(), delete(), weighted(0.2), weighted(0.1), weighted(0.1)).prop_map(
+        move |(put, mut delete, is_reversed, put_else, delete_else)| {
+            if delete.range_end.is_empty() {
+                delete.key = put.key.clone();
+            }
+            let mut success = vec![
+                nested(Request::RequestPut(put), put_else),
+                ranges(),
+                nested(Request::RequestDeleteRange(delete), delete_else),
+                ranges(),
+            ];
+            if is_reversed {
+                success.swap(0, 2);
+            }
+            etcd::TxnRequest { success, ..Default::default() }
+        },
+    )
 }
 
 /// Around the bound on the number of operations.
@@ -264,6 +304,7 @@ pub(crate) fn etcd_command() -> impl Strategy<Value = Kind> {
         30 => put().prop_map(Kind::Put),
         12 => delete().prop_map(Kind::DeleteRange),
         30 => txn(2).prop_map(Kind::Txn),
+        4 => undoing_txn().prop_map(Kind::Txn),
         1 => wide_txn().prop_map(Kind::Txn),
         4 => relative_revision().prop_map(|revision| {
             Kind::Compact(etcd::CompactionRequest { revision, physical: false })

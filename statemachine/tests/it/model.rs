@@ -252,10 +252,10 @@ impl Model {
             .values()
             .filter(|pair| covers(&compare.key, &compare.range_end, &pair.key))
             .collect();
-        let target = CompareTarget::try_from(compare.target).unwrap();
         if pairs.is_empty() {
             // What does not exist has no value at all, and 0 for everything else.
-            return target != CompareTarget::Value && matches(compare, &etcd::KeyValue::default());
+            return compare.target != CompareTarget::Value as i32
+                && matches(compare, &etcd::KeyValue::default());
         }
         pairs.iter().all(|pair| matches(compare, pair))
     }
@@ -397,18 +397,21 @@ fn matches(compare: &etcd::Compare, pair: &etcd::KeyValue) -> bool {
         Some(TargetUnion::Value(value)) => value.clone(),
         _ => Bytes::new(),
     };
-    let ordering = match CompareTarget::try_from(compare.target).unwrap() {
-        CompareTarget::Version => pair.version.cmp(&number),
-        CompareTarget::Create => pair.create_revision.cmp(&number),
-        CompareTarget::Mod => pair.mod_revision.cmp(&number),
-        CompareTarget::Lease => pair.lease.cmp(&number),
-        CompareTarget::Value => pair.value.cmp(&value),
+    // Numbers that mean nothing to etcd: any target is equal, any relation holds.
+    let ordering = match CompareTarget::try_from(compare.target) {
+        Ok(CompareTarget::Version) => pair.version.cmp(&number),
+        Ok(CompareTarget::Create) => pair.create_revision.cmp(&number),
+        Ok(CompareTarget::Mod) => pair.mod_revision.cmp(&number),
+        Ok(CompareTarget::Lease) => pair.lease.cmp(&number),
+        Ok(CompareTarget::Value) => pair.value.cmp(&value),
+        Err(_) => std::cmp::Ordering::Equal,
     };
-    match CompareResult::try_from(compare.result).unwrap() {
-        CompareResult::Equal => ordering.is_eq(),
-        CompareResult::NotEqual => ordering.is_ne(),
-        CompareResult::Greater => ordering.is_gt(),
-        CompareResult::Less => ordering.is_lt(),
+    match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => ordering.is_eq(),
+        Ok(CompareResult::NotEqual) => ordering.is_ne(),
+        Ok(CompareResult::Greater) => ordering.is_gt(),
+        Ok(CompareResult::Less) => ordering.is_lt(),
+        Err(_) => true,
     }
 }
 
@@ -456,43 +459,40 @@ fn check_txn(request: &etcd::TxnRequest, budget: usize) -> Answer<()> {
 
 type Deletes = Vec<(Bytes, Bytes)>;
 
-/// No key may be put twice on one path, nor put and deleted. Of the two branches of a nested
-/// transaction only one runs, so they may write the same key. etcd overlooks a put in one nested
-/// transaction and a delete of the same key in a later one; we refuse that too.
-fn check_intervals(operations: &[etcd::RequestOp]) -> Answer<(BTreeSet<Bytes>, Deletes)> {
-    let mut puts: Vec<BTreeSet<Bytes>> = Vec::new();
-    let mut deletes: Vec<Deletes> = Vec::new();
-    for request in operations.iter().filter_map(|operation| operation.request.as_ref()) {
-        let (mut own_puts, mut own_deletes) = (BTreeSet::new(), Deletes::new());
-        match request {
-            Request::RequestRange(_) => {}
-            Request::RequestPut(put) => {
-                own_puts.insert(put.key.clone());
-            }
-            Request::RequestDeleteRange(delete) => {
-                own_deletes.push((delete.key.clone(), delete.range_end.clone()));
-            }
-            Request::RequestTxn(txn) => {
-                for branch in [&txn.success, &txn.failure] {
-                    let (branch_puts, branch_deletes) = check_intervals(branch)?;
-                    own_puts.extend(branch_puts);
-                    own_deletes.extend(branch_deletes);
-                }
-            }
+/// etcd's rule: in one list no key is put twice. No put is covered by a delete of the list itself, no
+/// put of the list itself by a delete of a nested transaction, and no put of a nested one by a delete of
+/// an earlier nested one. Of the two branches of a nested transaction only one runs, so they may write
+/// the same key. Ours alone: a delete without an end covers keys too.
+fn check_intervals(operations: &[etcd::RequestOp]) -> Answer<(Vec<Bytes>, Deletes)> {
+    let requests = || operations.iter().filter_map(|operation| operation.request.as_ref());
+    let mut puts: Vec<Bytes> = Vec::new();
+    let mut deletes = Deletes::new();
+    for request in requests() {
+        if let Request::RequestDeleteRange(delete) = request {
+            deletes.push((delete.key.clone(), delete.range_end.clone()));
         }
-        puts.push(own_puts);
-        deletes.push(own_deletes);
     }
-    for (nth, own_puts) in puts.iter().enumerate() {
-        for key in own_puts {
-            let clash = (0..puts.len()).filter(|other| *other != nth).any(|other| {
-                puts[other].contains(key)
-                    || deletes[other].iter().any(|(start, end)| covers(start, end, key))
-            });
-            if clash {
+    let clashes = |puts: &[Bytes], deletes: &Deletes, key: &Bytes| {
+        puts.contains(key) || deletes.iter().any(|(start, end)| covers(start, end, key))
+    };
+    for request in requests() {
+        if let Request::RequestTxn(txn) = request {
+            let (then_puts, then_deletes) = check_intervals(&txn.success)?;
+            let (else_puts, else_deletes) = check_intervals(&txn.failure)?;
+            if then_puts.iter().chain(&else_puts).any(|key| clashes(&puts, &deletes, key)) {
                 return Err(DUPLICATE_KEY);
             }
+            puts.extend(then_puts.into_iter().chain(else_puts));
+            deletes.extend(then_deletes.into_iter().chain(else_deletes));
         }
     }
-    Ok((puts.into_iter().flatten().collect(), deletes.concat()))
+    for request in requests() {
+        if let Request::RequestPut(put) = request {
+            if clashes(&puts, &deletes, &put.key) {
+                return Err(DUPLICATE_KEY);
+            }
+            puts.push(put.key.clone());
+        }
+    }
+    Ok((puts, deletes))
 }
