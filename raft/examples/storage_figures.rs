@@ -20,12 +20,11 @@ use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::type_config::TypeConfigExt;
 use prost::Message;
 use proto::{etcd, quorate};
-use raft::apply::OutcomeSink;
+use raft::apply::{OutcomeSink, Outcomes};
 use raft::storage::{Storage, StorageControl, StorageOptions};
 use raft::types::{
     Entry, EntryPayload, LeaderId, LogId, Membership, NodeMeta, Payload, TypeConfig,
 };
-use statemachine::{Outcome, RequestId};
 
 const COMMANDS_PER_ENTRY: u64 = 50;
 const VALUE_BYTES: usize = 300;
@@ -33,7 +32,7 @@ const VALUE_BYTES: usize = 300;
 struct Nobody;
 
 impl OutcomeSink for Nobody {
-    fn applied(&self, _index: u64, _outcomes: Vec<(RequestId, Outcome)>) {}
+    fn applied(&self, _index: u64, _outcomes: Outcomes) {}
 }
 
 #[tokio::main]

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::failure::OnFailure;
 use crate::generation::Generation;
 use crate::retention::Retention;
-use crate::rocks::{LogMark, Position};
+use crate::rocks::{LogMark, Pinned, Position};
 use crate::snapshot::Shelf;
 use crate::storage_metrics::StorageMetrics;
 use crate::types::LogId;
@@ -37,13 +37,22 @@ pub(crate) use worker::{Worker, WorkerHandle};
 /// Takes the outcomes of commands to whoever waits for them.
 pub trait OutcomeSink: Send + Sync + 'static {
     /// Called by the apply thread when every read that begins sees `index`. Must be short.
-    fn applied(&self, index: u64, outcomes: Vec<(RequestId, Outcome)>);
+    fn applied(&self, index: u64, outcomes: Outcomes);
 
     /// The state has come to a cluster time, of the epoch that counts how often it was set back.
     fn timed(&self, _at_ms: u64, _time_epoch: u64) {}
 
     /// Another node's snapshot has become the state: outcomes of what it holds will not come.
     fn installed(&self) {}
+}
+
+/// What a chunk of entries answered.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    /// In the order of the commands.
+    pub by_request: Vec<(RequestId, Outcome)>,
+    /// The rows that deferred answers are read from, where there are such.
+    pub image: Option<Arc<Pinned>>,
 }
 
 /// What the apply thread, readers and snapshots share.

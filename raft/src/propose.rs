@@ -13,16 +13,17 @@ use parking_lot::Mutex;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, uint64};
 use proto::quorate;
-use statemachine::{Outcome, Rejection, RequestId};
+use statemachine::{Outcome, Rejection, Response};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::apply::OutcomeSink;
+use crate::apply::{OutcomeSink, Outcomes};
 use crate::clock_sync::Stamp;
 use crate::config::Limits;
 use crate::error::ProposeError;
 use crate::identity::random_id;
+use crate::rocks::Pinned;
 use crate::tasks;
 
 /// A command that this node has applied.
@@ -31,6 +32,8 @@ pub struct Committed {
     pub outcome: Outcome,
     /// This node's state holds the effects of all entries up to here.
     pub index: u64,
+    /// The rows that a deferred answer is read from.
+    pub image: Option<Arc<Pinned>>,
 }
 
 /// Commands of this size may fill a batch while they are few.
@@ -450,13 +453,14 @@ impl Queue {
 }
 
 impl OutcomeSink for Proposer {
-    fn applied(&self, index: u64, outcomes: Vec<(RequestId, Outcome)>) {
+    fn applied(&self, index: u64, outcomes: Outcomes) {
+        let Outcomes { by_request, image } = outcomes;
         let mut answers = Vec::new();
         let (mut registered, mut forgotten) = (false, false);
         let mut lost = Vec::new();
         {
             let mut queue = self.queue.lock();
-            for (request, outcome) in outcomes {
+            for (request, outcome) in by_request {
                 if request.origin != self.node {
                     continue;
                 }
@@ -491,9 +495,9 @@ impl OutcomeSink for Proposer {
             }
         }
         if answers.len() > 1 {
-            tasks::run_on(&self.callers, move || answer(index, answers));
+            tasks::run_on(&self.callers, move || answer(index, answers, image.as_ref()));
         } else {
-            answer(index, answers);
+            answer(index, answers, image.as_ref());
         }
         for reply in lost {
             // The caller may have gone.
@@ -512,17 +516,19 @@ impl OutcomeSink for Proposer {
     }
 }
 
-fn answer(index: u64, answers: Vec<(Reply, Outcome)>) {
+fn answer(index: u64, answers: Vec<(Reply, Outcome)>, image: Option<&Arc<Pinned>>) {
     for (reply, outcome) in answers {
+        let is_deferred = matches!(outcome, Ok(Response::Deferred(_)));
+        let image = image.filter(|_| is_deferred).cloned();
         // The caller may have gone.
-        drop(reply.send(Ok(Committed { outcome, index })));
+        drop(reply.send(Ok(Committed { outcome, index, image })));
     }
 }
 
 /// The epoch that a registration got; `None` where the state refused it.
 fn registered_epoch(outcome: &Outcome) -> Option<u64> {
     match outcome {
-        Ok(statemachine::Response::OriginRegistered { epoch }) => Some(*epoch),
+        Ok(Response::OriginRegistered { epoch }) => Some(*epoch),
         Ok(_) | Err(_) => None,
     }
 }

@@ -379,7 +379,7 @@ mod tests {
     use statemachine::{RequestId, Response};
 
     use super::*;
-    use crate::apply::OutcomeSink;
+    use crate::apply::{OutcomeSink, Outcomes};
     use crate::inbound::InboundRun;
 
     const NODE: u64 = 1;
@@ -398,7 +398,8 @@ mod tests {
         let proposer = Proposer::new(NODE, NONCE, limits, tokio::runtime::Handle::current());
         let registration = RequestId { origin: NODE, epoch: 0, seq: NONCE };
         let registered = Ok(Response::OriginRegistered { epoch: 1 });
-        proposer.applied(1, vec![(registration, registered)]);
+        let by_request = vec![(registration, registered)];
+        proposer.applied(1, Outcomes { by_request, image: None });
         let inbound = Inbound::new(limits.inbound_bytes_max, Arc::clone(&proposer));
         inbound.open();
         let (sender, _answers) = mpsc::unbounded_channel();

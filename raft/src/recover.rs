@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
-use statemachine::{Fault, Outcome, RequestId, Table, transplant};
+use statemachine::{Fault, Table, transplant};
 
-use crate::apply::OutcomeSink;
+use crate::apply::{OutcomeSink, Outcomes};
 use crate::dir_lock::DirLock;
 use crate::error::StartError;
 use crate::failure::OnFailure;
@@ -62,7 +62,7 @@ pub struct SurvivorFacts {
 struct NoWaiters;
 
 impl OutcomeSink for NoWaiters {
-    fn applied(&self, _: u64, _: Vec<(RequestId, Outcome)>) {}
+    fn applied(&self, _: u64, _: Outcomes) {}
 }
 
 /// A directory whose node does not run, with everything in it open.

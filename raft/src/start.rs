@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use proto::quorate::peer_server::PeerServer;
-use statemachine::{Outcome, RequestId};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::OutcomeSink;
+use crate::apply::{OutcomeSink, Outcomes};
 use crate::clock_sync::{ClockSync, Stamp};
 use crate::config::{NodeOptions, engine_config};
 use crate::confirm::Confirmer;
@@ -192,7 +191,7 @@ struct Sink {
 }
 
 impl OutcomeSink for Sink {
-    fn applied(&self, index: u64, outcomes: Vec<(RequestId, Outcome)>) {
+    fn applied(&self, index: u64, outcomes: Outcomes) {
         self.proposer.applied(index, outcomes);
     }
 

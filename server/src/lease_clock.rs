@@ -63,6 +63,8 @@ impl Leases {
             match change {
                 // The id may have been another lease's until now.
                 LeaseChange::Granted { id, ttl_s } => clock.arm(*id, *ttl_s, Duration::ZERO, now),
+                // Due at once: its keys go piece by piece.
+                LeaseChange::Ended { id } => clock.arm(*id, 0, Duration::ZERO, now),
                 LeaseChange::Revoked { id } => clock.forget(*id),
             }
         }
@@ -82,6 +84,9 @@ impl Leases {
         self.node.local_view().read(|state| {
             for (id, lease) in state.leases() {
                 clock.arm(id, lease.ttl_s, grace, now);
+            }
+            for id in state.ending_leases() {
+                clock.arm(id, 0, Duration::ZERO, now);
             }
         });
     }

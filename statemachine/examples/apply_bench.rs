@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::etcd;
 use proto::quorate::command::Kind;
-use statemachine::LogEntry;
 use statemachine::testkit::Machine;
+use statemachine::{LogEntry, Readers};
 
 /// Time that this thread ran. Other processes on the machine do not count, as far as the caches are
 /// not theirs.
@@ -62,7 +62,7 @@ fn measure(
         let start = on_cpu();
         let prepared = machine
             .state
-            .prepare(&machine.store, std::slice::from_ref(&entry))
+            .prepare(&machine.store, std::slice::from_ref(&entry), Readers::All)
             .expect("puts apply");
         let prepared_at = on_cpu();
         rows += prepared.changes().len();

@@ -6,14 +6,20 @@ use bytes::Bytes;
 use proto::etcd;
 
 use crate::keyspace::key_range::KeyRange;
+use crate::kv::answer::{DeleteAnswer, PutAnswer};
+use crate::kv::cost::Cost;
+use crate::kv::picks::{Parts, Picks};
 use crate::response::{Rejection, Response};
 use crate::state::draft::{Alone, Draft, Stop};
 
+pub(crate) mod answer;
 pub(crate) mod branch_writes;
 pub mod check;
 pub(crate) mod compare;
+pub(crate) mod cost;
 pub(crate) mod past;
 pub(crate) mod past_image;
+pub(crate) mod picks;
 pub(crate) mod range;
 pub(crate) mod read_txn;
 pub(crate) mod txn;
@@ -37,14 +43,21 @@ pub(crate) fn put(
     draft: &mut Draft<'_, '_>,
     request: etcd::PutRequest,
     alone: Alone,
-) -> Result<etcd::PutResponse, Stop> {
+    cost: &mut Cost,
+) -> Result<PutAnswer, Stop> {
     let before = draft.get(&request.key);
-    let prev_kv = match &before {
-        Some(found) if request.prev_kv => Some(draft.pair(&request.key, found)?),
-        Some(_) | None => None,
-    };
+    let mut previous = Picks::default();
+    if request.prev_kv
+        && let Some(found) = &before
+    {
+        previous.push(&request.key, found.clone(), Parts::Pairs);
+        cost.answer(previous.answer_bytes(Parts::Pairs))?;
+    }
     let value = match &before {
-        Some(found) if request.ignore_value => found.value(draft.chunk.store)?,
+        Some(found) if request.ignore_value => {
+            cost.keep_value(&found.meta)?;
+            found.value(draft.chunk.store)?
+        }
         Some(_) | None => request.value,
     };
     let lease = match &before {
@@ -52,32 +65,41 @@ pub(crate) fn put(
         Some(_) | None => request.lease,
     };
     draft.put(request.key, value, lease, before.as_ref(), alone);
-    Ok(etcd::PutResponse { header: Response::header(draft.next_revision()), prev_kv })
+    Ok(PutAnswer { header: Response::header(draft.next_revision()), previous })
 }
 
 pub(crate) fn delete_range(
     draft: &mut Draft<'_, '_>,
     request: &etcd::DeleteRangeRequest,
     alone: Alone,
-) -> Result<etcd::DeleteRangeResponse, Stop> {
+    cost: &mut Cost,
+) -> Result<DeleteAnswer, Stop> {
     let range = KeyRange::of_request(&request.key, &request.range_end);
-    let mut doomed = Vec::new();
+    cost.read_keys(draft.n_written(&range))?;
+    // Keys stand back to back: a million of them would be a million allocations.
+    let (mut text, mut doomed) = (Vec::new(), Vec::new());
+    let mut previous = Picks::default();
+    let mut charged = Ok(());
     draft.visit(&range, &mut |key, found| {
-        doomed.push((Bytes::copy_from_slice(key), found));
+        charged = cost.delete_key();
+        if charged.is_err() {
+            return ControlFlow::Break(());
+        }
+        text.extend_from_slice(key);
+        doomed.push((key.len(), found.meta));
+        if request.prev_kv {
+            previous.push(key, found, Parts::Pairs);
+        }
         ControlFlow::Continue(())
     });
-    let mut prev_kvs = Vec::new();
-    if request.prev_kv {
-        prev_kvs.reserve(doomed.len());
-        for (key, found) in &doomed {
-            prev_kvs.push(draft.pair(key, found)?);
-        }
-    }
+    charged?;
+    cost.answer(previous.answer_bytes(Parts::Pairs))?;
     let deleted = i64::try_from(doomed.len()).expect("keys in memory fit");
-    for (key, found) in doomed {
-        draft.delete(key, found.meta, alone);
+    let mut text = Bytes::from(text);
+    for (key_bytes, meta) in doomed {
+        draft.delete(text.split_to(key_bytes), meta, alone);
     }
-    Ok(etcd::DeleteRangeResponse { header: Response::header(draft.revision()), deleted, prev_kvs })
+    Ok(DeleteAnswer { header: Response::header(draft.revision()), deleted, previous })
 }
 
 #[cfg(test)]

@@ -16,10 +16,29 @@ pub struct Lease {
     pub keys: BTreeSet<Bytes>,
 }
 
+/// Stands as the time to live of a lease that has ended while some of its keys are left.
+pub(crate) const ENDED_TTL_S: i64 = 0;
+
+impl Lease {
+    /// Its keys are being deleted; for clients it is gone.
+    pub fn is_ended(&self) -> bool {
+        self.ttl_s == ENDED_TTL_S
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseChange {
-    Granted { id: i64, ttl_s: i64 },
-    Revoked { id: i64 },
+    Granted {
+        id: i64,
+        ttl_s: i64,
+    },
+    /// It is gone for clients, and keys of it are left to be deleted.
+    Ended {
+        id: i64,
+    },
+    Revoked {
+        id: i64,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -39,6 +39,31 @@ pub const RETENTION_MS_DEFAULT: u64 = 10 * 60 * 1000;
 pub const ROOT_PATH_DEFAULT: &str = "by-dev";
 pub const ROOT_PATH_BYTES_MAX: usize = 256;
 
+/// Keys that the comparisons and ranges of one write may visit.
+pub const COMMAND_READ_KEYS_MAX: u64 = 1 << 18;
+/// Keys that one write may delete. One entry and one revision, whatever the number.
+pub const COMMAND_DELETED_KEYS_MAX: u64 = 1 << 20;
+/// Keys of leases that one command deletes; a lease with more is marked ended, and its keys go in
+/// pieces.
+pub const LEASE_KEYS_PER_STEP_MAX: usize = 10_000;
+/// Bytes of pairs in the answer of one write or one transaction.
+pub const COMMAND_ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of values that the comparisons of one write may have to read.
+pub const COMMAND_COMPARED_BYTES_MAX: u64 = 16 << 20;
+/// What reading a value counts beside its length, bytes: a search in the store.
+pub(crate) const COMPARED_VALUE_BYTES_MIN: u64 = 1 << 10;
+/// Bytes of values that the puts of one transaction may keep by `ignore_value`.
+pub const COMMAND_KEPT_BYTES_MAX: u64 = 16 << 20;
+/// What a pair of an answer counts beside its key and value, bytes.
+pub(crate) const ANSWER_PAIR_BYTES: u64 = 64;
+/// Keys that one transaction without writes may visit.
+pub const READ_TXN_KEYS_MAX: u64 = 1 << 20;
+/// Keys that are copied from the index under the state's lock for a transaction that only reads;
+/// what needs more scans the tables, off the lock.
+pub(crate) const LOCKED_TXN_KEYS_MAX: usize = 1 << 14;
+/// As [`LOCKED_TXN_KEYS_MAX`], for one range by itself.
+pub(crate) const LOCKED_RANGE_KEYS_MAX: usize = 1 << 18;
+
 /// A larger response is not kept: a duplicate of its command is told so instead.
 pub const OUTCOME_BYTES_MAX: usize = 4 << 10;
 /// Unsettled outcomes kept for one origin; the oldest give way, and their duplicates are stale.
@@ -90,3 +115,28 @@ pub(crate) const BLOCK_GROWTH_KEYS: usize = 16;
 /// Blocks in one group of the index.
 pub(crate) const GROUP_BLOCKS_MAX: usize = 128;
 pub(crate) const GROUP_BLOCKS_MIN: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    /// Constants of this file that refuse, delay and cut nothing that a person could meet.
+    const NOT_A_BOUND: &[&str] = &[
+        "RETENTION_REVISIONS_DEFAULT",
+        "RETENTION_MS_DEFAULT",
+        "ROOT_PATH_DEFAULT",
+        "DIGEST_CHECKS_KEPT",
+    ];
+
+    #[test]
+    fn every_bound_has_a_row_on_the_page_for_people() {
+        let page = include_str!("../../docs/limits.md");
+        let names = include_str!("limits.rs").lines().filter_map(|line| {
+            let (name, _) = line.strip_prefix("pub const ")?.split_once(':')?;
+            Some(name)
+        });
+        let missing: Vec<_> = names
+            .filter(|name| !NOT_A_BOUND.contains(name))
+            .filter(|name| !page.contains(&format!("`{name}`")))
+            .collect();
+        assert_eq!(missing, Vec::<&str>::new(), "without a row in docs/limits.md");
+    }
+}

@@ -3,6 +3,8 @@
 use proto::{etcd, quorate};
 
 use crate::coordinator::Refusal;
+use crate::kv::answer::Deferred;
+use crate::kv::cost::CostBound;
 
 /// A refusal is data: it is part of what replicas agree on. A [`Fault`](crate::Fault) is not.
 pub type Outcome = Result<Response, Rejection>;
@@ -41,6 +43,8 @@ pub enum Response {
         clipped: u32,
         more: bool,
     },
+    /// The command took effect; the values of its answer are not read yet. Never kept.
+    Deferred(Deferred),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +87,8 @@ pub enum Rejection {
     StaleRequest,
     #[error("request was applied, its response was too large to be kept")]
     OutcomeTooLarge,
+    #[error("{bound}")]
+    TooCostly { bound: CostBound },
     #[error("setting {name} cannot be {value}")]
     InvalidSetting { name: String, value: String },
     #[error("unknown alarm {alarm} or action {action}")]
@@ -129,6 +135,7 @@ impl Response {
             Response::TimeSet { at_ms, clipped, more } => {
                 Kind::TimeSet(quorate::TimeSet { at_ms, clipped, more })
             }
+            Response::Deferred(_) => Kind::Rejection(Rejection::OutcomeTooLarge.into_wire()),
         }
     }
 
@@ -212,6 +219,10 @@ impl Rejection {
             Rejection::InvalidSetting { name, value } => (20, vec![], format!("{name}\n{value}")),
             Rejection::UnknownAlarm { alarm, action } => (21, vec![alarm, action], String::new()),
             Rejection::UnreadableRun { level } => (22, vec![i64::from(level)], String::new()),
+            Rejection::TooCostly { bound } => {
+                let nth = CostBound::ALL.iter().position(|known| *known == bound);
+                (23, vec![nth.map_or(-1, |nth| nth as i64)], String::new())
+            }
             Rejection::Coordinator(refusal) => return refusal.into_wire(),
         };
         quorate::Rejection { code, facts, text }
@@ -246,6 +257,10 @@ impl Rejection {
             }
             21 => Rejection::UnknownAlarm { alarm: fact(0)?, action: fact(1)? },
             22 => Rejection::UnreadableRun { level: u32::try_from(fact(0)?).ok()? },
+            23 => {
+                let nth = usize::try_from(fact(0)?).ok()?;
+                Rejection::TooCostly { bound: *CostBound::ALL.get(nth)? }
+            }
             code => Rejection::Coordinator(Refusal::from_wire(code, &wire.facts, wire.text)?),
         })
     }

@@ -21,6 +21,7 @@ mod command;
 pub(crate) mod commit;
 pub(crate) mod counters;
 pub(crate) mod draft;
+mod lease_commands;
 pub(crate) mod live_keys;
 pub(crate) mod load;
 mod refusal;
@@ -128,15 +129,26 @@ impl State {
         self.alarms.is_raised(kind)
     }
 
+    /// A lease that has not ended.
     pub fn lease(&self, id: i64) -> Option<&Lease> {
-        self.leases.get(id)
+        self.leases.get(id).filter(|lease| !lease.is_ended())
     }
 
-    /// By ascending id.
+    /// Those that have not ended, by ascending id.
     pub fn leases(&self) -> impl Iterator<Item = (i64, &Lease)> {
-        self.leases.iter()
+        self.leases.iter().filter(|(_, lease)| !lease.is_ended())
     }
 
+    /// Leases that have ended and still have keys to be deleted.
+    pub fn ending_leases(&self) -> impl Iterator<Item = i64> {
+        self.leases.iter().filter(|(_, lease)| lease.is_ended()).map(|(id, _)| id)
+    }
+
+    pub fn is_lease_ending(&self, id: i64) -> bool {
+        self.leases.get(id).is_some_and(Lease::is_ended)
+    }
+
+    /// With those that are ending.
     pub fn n_leases(&self) -> usize {
         self.leases.len()
     }

@@ -12,7 +12,7 @@ use crate::compaction;
 use crate::ids::{EntryMeta, RequestId};
 use crate::response::{Outcome, Response};
 use crate::state::State;
-use crate::state::chunk::LogEntry;
+use crate::state::chunk::{LogEntry, Readers};
 use crate::state::commit::Applied;
 use crate::state::counters::Counters;
 use crate::store::{Changes, Direction, Fault, StateRead, Table, Visit};
@@ -210,9 +210,11 @@ impl Machine {
     /// # Errors
     /// A fault of the state machine.
     pub fn apply(&mut self, entries: &[LogEntry]) -> Result<Applied, Fault> {
-        let prepared = self.state.prepare(&self.store, entries)?;
+        let prepared = self.state.prepare(&self.store, entries, Readers::All)?;
         self.store.apply(prepared.changes());
-        Ok(self.state.commit(prepared))
+        let mut applied = self.state.commit(prepared);
+        applied.fetch_deferred(&self.store)?;
+        Ok(applied)
     }
 
     /// The name of the command that was numbered last.

@@ -97,7 +97,7 @@ pub const BACKUP: Versions = Versions::new(1, 1);
 pub const KEYSPACE: u32 = 1;
 /// Commands of the coordinator.
 pub const COORDINATOR: u32 = 2;
-/// Runs that are refused one by one, cluster time that can be set back.
+/// Bounds on the cost of commands, runs that are refused one by one, cluster time that can be set.
 pub const HARDENING: u32 = 3;
 
 /// The highest feature level that this binary understands.
@@ -125,6 +125,7 @@ pub const FEATURES: &[Feature] = &[
     // 2026-11-25
     Feature { name: "coordinator commands", since: COORDINATOR },
     // 2026-11-29
+    Feature { name: "bounds on the cost of a command", since: HARDENING },
     Feature { name: "runs that are refused one by one", since: HARDENING },
     Feature { name: "cluster time that can be set back", since: HARDENING },
     Feature { name: "garbage collection that waits after a restore", since: HARDENING },

@@ -7,6 +7,7 @@
 
 mod answer;
 mod compacted;
+mod costs;
 mod operation;
 
 use std::time::Duration;

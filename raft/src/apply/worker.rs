@@ -7,17 +7,17 @@ use std::time::Instant;
 
 use openraft::storage::ApplyResponder;
 use parking_lot::Mutex;
-use statemachine::{Applied, EntryMeta, Fault, LogEntry};
+use statemachine::{Applied, EntryMeta, Fault, LogEntry, Readers};
 use tokio::sync::oneshot;
 
 use crate::failure::{Area, Failure};
 use crate::generation::Generation;
 use crate::log_store::entry_codec::payload_bytes;
-use crate::rocks::Position;
+use crate::rocks::{Pinned, Position};
 use crate::snapshot::Staged;
 use crate::types::{Entry, EntryPayload, LogId, Membership, StoredMembership, TypeConfig};
 
-use super::{AppliedEvent, Core};
+use super::{AppliedEvent, Core, Outcomes};
 
 /// One is being applied, one is being read from the log.
 const QUEUE_CHUNKS: usize = 1;
@@ -139,7 +139,11 @@ fn apply(core: &Core, chunk: Chunk) -> Result<(), Fault> {
     let prepared = if entries.is_empty() {
         None
     } else {
-        Some(generation.state.read().prepare(generation.tables.as_ref(), &entries)?)
+        Some(generation.state.read().prepare(
+            generation.tables.as_ref(),
+            &entries,
+            Readers::Of(core.node),
+        )?)
     };
     match &prepared {
         Some(prepared) => {
@@ -150,6 +154,11 @@ fn apply(core: &Core, chunk: Chunk) -> Result<(), Fault> {
             generation.tables.write(&nothing, &last, membership.as_ref(), mark)?;
         }
     }
+    // Before the commit: from then on compaction may take what an answer is still to be read from.
+    let image = prepared
+        .as_ref()
+        .filter(|prepared| prepared.has_deferred())
+        .map(|_| Arc::new(Pinned::new(generation.tables.clone())));
     let applied = prepared.map(|prepared| {
         let commit = Instant::now();
         let applied = generation.commit(prepared);
@@ -159,7 +168,7 @@ fn apply(core: &Core, chunk: Chunk) -> Result<(), Fault> {
     advance(core, last, membership);
     core.flusher.wrote(chunk.size_bytes, n_entries);
     core.retention.applied(chunk.size_bytes as u64, n_entries);
-    tell(core, last.index, applied, chunk.size_bytes);
+    tell(core, last.index, applied, image, chunk.size_bytes);
     for responder in chunk.responders {
         responder.send(());
     }
@@ -210,7 +219,13 @@ fn advance(core: &Core, last: LogId, membership: Option<StoredMembership>) {
     core.applied.send_replace(last.index);
 }
 
-fn tell(core: &Core, index: u64, applied: Option<Applied>, size_bytes: usize) {
+fn tell(
+    core: &Core,
+    index: u64,
+    applied: Option<Applied>,
+    image: Option<Arc<Pinned>>,
+    size_bytes: usize,
+) {
     let Some(mut applied) = applied else {
         return;
     };
@@ -219,8 +234,8 @@ fn tell(core: &Core, index: u64, applied: Option<Applied>, size_bytes: usize) {
         tracing::error!(index, reason, "a run of the log is not understood and was refused");
     }
     core.sink.timed(applied.at_ms, applied.time_epoch);
-    let outcomes = std::mem::take(&mut applied.outcomes);
-    core.sink.applied(index, outcomes);
+    let by_request = std::mem::take(&mut applied.outcomes);
+    core.sink.applied(index, Outcomes { by_request, image });
     core.ring.publish(AppliedEvent::Applied(applied), size_bytes);
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proto::etcd;
 use proto::quorate::command::Kind;
-use statemachine::Response;
+use statemachine::RequestId;
 
 use super::*;
 
@@ -19,9 +19,13 @@ fn proposer() -> Arc<Proposer> {
     proposer
 }
 
+fn tell(proposer: &Proposer, index: u64, by_request: Vec<(RequestId, Outcome)>) {
+    proposer.applied(index, Outcomes { by_request, image: None });
+}
+
 fn register(proposer: &Proposer, nonce: u64, epoch: u64) {
     let registration = RequestId { origin: NODE, epoch: 0, seq: nonce };
-    proposer.applied(1, vec![(registration, Ok(Response::OriginRegistered { epoch }))]);
+    tell(proposer, 1, vec![(registration, Ok(Response::OriginRegistered { epoch }))]);
 }
 
 fn submit(proposer: &Proposer, key: &'static str) -> Receiver {
@@ -82,7 +86,7 @@ async fn a_node_whose_commands_are_forgotten_registers_again() {
     let mut sent = submit(&proposer, "sent");
     assert_eq!(take(&proposer), (1, 1));
     let mut unsent = submit(&proposer, "unsent");
-    proposer.applied(5, vec![outcome_of(1, Err(Rejection::StaleRequest))]);
+    tell(&proposer, 5, vec![outcome_of(1, Err(Rejection::StaleRequest))]);
     assert!(matches!(sent.try_recv(), Ok(Err(ProposeError::Unknown))), "it may have been applied");
 
     let registration = proposer.take_run(RunBounds::NONE).expect("another registration");
@@ -95,7 +99,7 @@ async fn a_node_whose_commands_are_forgotten_registers_again() {
     let run = quorate::Run::decode(run.bytes).unwrap();
     assert_eq!((run.epoch, run.first_seq, run.settled_below), (EPOCH + 1, 2, 2));
     let id = RequestId { origin: NODE, epoch: EPOCH + 1, seq: 2 };
-    proposer.applied(6, vec![(id, put_outcome())]);
+    tell(&proposer, 6, vec![(id, put_outcome())]);
     assert!(matches!(unsent.try_recv(), Ok(Ok(_))));
 }
 
@@ -112,7 +116,7 @@ async fn a_refused_run_fails_the_commands_that_are_refused_alone() {
     assert_eq!(refused.to_string(), "the command was refused before it was logged: this one");
     assert_eq!(take(&proposer), (3, 1));
     assert!(is_idle(&proposer));
-    proposer.applied(5, vec![outcome_of(1, put_outcome()), outcome_of(3, put_outcome())]);
+    tell(&proposer, 5, vec![outcome_of(1, put_outcome()), outcome_of(3, put_outcome())]);
     for waiting in waiting {
         assert!(waiting.await.unwrap().is_ok());
     }

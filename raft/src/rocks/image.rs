@@ -1,5 +1,6 @@
 //! Reads of one moment: a pinned image of the tables.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -27,6 +28,18 @@ self_cell::self_cell!(
 /// It may be ahead of the `State` it was pinned with, by entries whose rows are written and which
 /// are about to become visible; it is never behind.
 pub struct Pinned(Held);
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinned").finish_non_exhaustive()
+    }
+}
+
+impl AsRef<Pinned> for Pinned {
+    fn as_ref(&self) -> &Pinned {
+        self
+    }
+}
 
 impl Pinned {
     pub(crate) fn new(tables: Arc<Tables>) -> Pinned {

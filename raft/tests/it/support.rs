@@ -28,8 +28,8 @@ const ORIGIN: u64 = 7;
 pub(crate) struct Outcomes(pub(crate) Mutex<Vec<(RequestId, Outcome)>>);
 
 impl OutcomeSink for Outcomes {
-    fn applied(&self, _index: u64, outcomes: Vec<(RequestId, Outcome)>) {
-        self.0.lock().extend(outcomes);
+    fn applied(&self, _index: u64, outcomes: raft::apply::Outcomes) {
+        self.0.lock().extend(outcomes.by_request);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What only the leader can say of a lease.
 
+use std::time::Duration;
+
 use proto::etcd;
 use raft::Consistency;
 use tokio::time::Instant;
@@ -96,12 +98,20 @@ impl Leases {
         }
     }
 
-    /// These leases were expired.
+    /// These leases were expired. One that has keys left is due again at once.
     pub(crate) fn forget(&self, term: u64, ids: &[i64]) {
         let mut shift = self.shift.lock();
-        if let Some(shift) = shift.as_mut().filter(|shift| shift.term == term) {
-            ids.iter().for_each(|id| shift.clock.forget(*id));
-        }
+        let Some(shift) = shift.as_mut().filter(|shift| shift.term == term) else { return };
+        let now = Instant::now();
+        self.node.local_view().read(|state| {
+            for id in ids {
+                if state.is_lease_ending(*id) {
+                    shift.clock.arm(*id, 0, Duration::ZERO, now);
+                } else {
+                    shift.clock.forget(*id);
+                }
+            }
+        });
     }
 }
 

@@ -18,6 +18,7 @@ mod limits;
 mod maintenance;
 mod reflection;
 mod watch;
+mod wide;
 
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ pub struct Etcd {
     large_reads: Arc<Semaphore>,
     past_images: Arc<PastImages>,
     scans: Arc<Scans>,
+    wide_writes: Semaphore,
     stop: CancellationToken,
 }
 
@@ -70,6 +72,7 @@ impl Etcd {
             large_reads: Arc::new(Semaphore::new(limits.large_reads_max.max(1))),
             past_images: PastImages::new(stop.clone()),
             scans,
+            wide_writes: Semaphore::new(limits.wide_writes_max.max(1)),
             node,
             limits,
             stop,
@@ -137,13 +140,21 @@ impl Etcd {
         kind: quorate::command::Kind,
         deadline: Deadline,
     ) -> Result<Response, Status> {
+        let _permit =
+            if wide::is_wide(&kind) { Some(self.admit_wide(&deadline).await?) } else { None };
         let command = quorate::Command { fence: None, kind: Some(kind) };
         let committed = self
             .node
             .propose(command, deadline.at)
             .await
             .map_err(|error| error::propose(&error, &deadline))?;
-        committed.outcome.map_err(|rejection: Rejection| error::rejection(&rejection))
+        let outcome = match (committed.outcome, committed.image) {
+            (Ok(Response::Deferred(deferred)), Some(image)) => {
+                self.read_deferred(deferred, image).await?
+            }
+            (outcome, _) => outcome,
+        };
+        outcome.map_err(|rejection: Rejection| error::rejection(&rejection))
     }
 
     async fn view(&self, consistency: Consistency, deadline: Deadline) -> Result<View, Status> {

@@ -65,10 +65,6 @@ impl Comparison {
         Comparison { result, against }
     }
 
-    pub(crate) fn needs_value(&self) -> bool {
-        matches!(self.against, Against::Value(_)) && self.result.is_some()
-    }
-
     /// Where no key is in the range: a value never compares, numbers count as 0.
     pub(crate) fn holds_for_none(&self) -> bool {
         match &self.against {
@@ -78,11 +74,24 @@ impl Comparison {
         }
     }
 
-    /// For a comparison that needs no value.
-    pub(crate) fn holds_for(&self, meta: &KeyMeta) -> bool {
+    /// By what the index knows of a key; `None` where the value decides.
+    pub(crate) fn holds_for(&self, meta: &KeyMeta) -> Option<bool> {
         match &self.against {
-            Against::Value(_) => self.result.is_none(),
-            Against::Unknown => self.accepts(Ordering::Equal),
+            Against::Value(wanted) => {
+                let is_as_long = meta.value_bytes as usize == wanted.len();
+                match self.result {
+                    None => Some(true),
+                    Some(CompareResult::Equal) if !is_as_long => Some(false),
+                    Some(CompareResult::NotEqual) if !is_as_long => Some(true),
+                    Some(
+                        CompareResult::Equal
+                        | CompareResult::NotEqual
+                        | CompareResult::Greater
+                        | CompareResult::Less,
+                    ) => None,
+                }
+            }
+            Against::Unknown => Some(self.accepts(Ordering::Equal)),
             Against::Number(number, wanted) => {
                 let found = match number {
                     CompareNumber::Version => meta.version,
@@ -90,12 +99,12 @@ impl Comparison {
                     CompareNumber::Mod => meta.mod_revision,
                     CompareNumber::Lease => meta.lease,
                 };
-                self.accepts(found.cmp(wanted))
+                Some(self.accepts(found.cmp(wanted)))
             }
         }
     }
 
-    /// For a comparison that needs the value.
+    /// Where the value decides.
     pub(crate) fn holds_for_value(&self, value: &[u8]) -> bool {
         match &self.against {
             Against::Value(wanted) => self.accepts(value.cmp(wanted)),

@@ -6,20 +6,22 @@ use bytes::Bytes;
 use proto::etcd;
 use proto::etcd::range_request::{SortOrder, SortTarget};
 
-use crate::history;
 use crate::keyspace::key_index::KeyIndex;
 use crate::keyspace::key_range::{End, KeyRange};
 use crate::keyspace::meta::KeyMeta;
+use crate::kv::cost::{Cost, Reads};
 use crate::kv::past_image::PastImage;
+use crate::kv::picks::{Parts, Picks};
 use crate::kv::{check, past};
+use crate::limits;
 use crate::response::{Rejection, Response};
 use crate::state::State;
-use crate::state::chunk::{Found, key_value};
-use crate::state::draft::{Draft, Stop};
+use crate::state::chunk::Found;
+use crate::state::draft::{Draft, Stop, outcome_of};
 use crate::store::{Fault, StateRead};
 
 /// How the keys of a range become a response.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rules {
     /// 0: all.
     limit: usize,
@@ -52,21 +54,6 @@ struct Filter {
     create_max: i64,
 }
 
-/// One key that is part of the response so far.
-#[derive(Clone, Debug)]
-struct Pick {
-    /// Place in the text of all picks; empty where the stored row will tell the key.
-    key: std::ops::Range<usize>,
-    found: Found,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Picks {
-    picks: Vec<Pick>,
-    /// Keys back to back, so that picking costs no allocation a key.
-    text: Vec<u8>,
-}
-
 /// Collects the keys of a range.
 pub(crate) struct Picker<'r> {
     rules: &'r Rules,
@@ -74,7 +61,7 @@ pub(crate) struct Picker<'r> {
 }
 
 /// A range whose part of the index is copied; the rest needs no lock.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RangePlan {
     rules: Rules,
     /// Of the state that is read.
@@ -82,10 +69,19 @@ pub struct RangePlan {
     source: Source,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Source {
-    Newest { count: usize, picked: Picks },
-    Past { key: Bytes, range_end: Bytes, revision: i64 },
+    /// Cut to the limit already, unless the values decide which ones stay.
+    Newest {
+        count: usize,
+        more: bool,
+        picked: Picks,
+    },
+    Past {
+        key: Bytes,
+        range_end: Bytes,
+        revision: i64,
+    },
 }
 
 impl Rules {
@@ -120,10 +116,37 @@ impl Rules {
         }
     }
 
+    /// Keys that a walk over `count` keys may look at.
+    fn walk_max(&self, count: usize) -> usize {
+        match (self.count_only, self.bounded_walk) {
+            (true, _) => 1,
+            (false, Some(walking)) if self.filter == Filter::default() => {
+                count.min(self.picks_max(walking))
+            }
+            (false, _) => count,
+        }
+    }
+
+    fn is_by_value(&self) -> bool {
+        matches!(self.order, Order::Sorted { by: SortTarget::Value, .. })
+    }
+
+    /// What has to be read of the picks.
+    fn parts(&self) -> Parts {
+        if self.keys_only && !self.is_by_value() { Parts::Keys } else { Parts::Pairs }
+    }
+
     /// Keys to look at before the walk may end, in the given order of walking.
     fn picks_max(&self, walking: Order) -> usize {
         let is_bounded = self.limit != 0 && self.bounded_walk == Some(walking);
         if is_bounded { self.limit + 1 } else { usize::MAX }
+    }
+}
+
+impl Source {
+    fn past(request: &etcd::RangeRequest, revision: i64) -> Source {
+        let (key, range_end) = (request.key.clone(), request.range_end.clone());
+        Source::Past { key, range_end, revision }
     }
 }
 
@@ -152,60 +175,68 @@ impl<'r> Picker<'r> {
             return ControlFlow::Break(());
         }
         if self.rules.filter.accepts(&found.meta) {
-            let start = self.picked.text.len();
-            if self.rules.keys_only || found.value.is_some() {
-                self.picked.text.extend_from_slice(key);
-            }
-            self.picked.picks.push(Pick { key: start..self.picked.text.len(), found });
+            let parts = if self.rules.keys_only { Parts::Keys } else { Parts::Pairs };
+            self.picked.push(key, found, parts);
         }
-        if self.picked.picks.len() < self.rules.picks_max(walking) {
+        if self.picked.len() < self.rules.picks_max(walking) {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())
         }
     }
 
-    /// The picks, walked by ascending key, as a response.
-    pub(crate) fn into_response(
-        self,
-        count: usize,
-        revision: i64,
-        store: &dyn StateRead,
-    ) -> Result<etcd::RangeResponse, Fault> {
-        let mut picked = self.picked;
+    /// The picks, walked by ascending key.
+    fn into_plan(mut self, count: usize, revision: i64) -> RangePlan {
         if self.rules.order == Order::Reverse {
-            picked.picks.reverse();
+            self.picked.reverse();
         }
-        respond(self.rules, picked, count, revision, store)
+        RangePlan::of(self.rules, self.picked, count, revision)
     }
 }
 
+impl RangePlan {
+    fn of(rules: &Rules, mut picked: Picks, count: usize, revision: i64) -> RangePlan {
+        let more = rules.limit != 0 && picked.len() > rules.limit;
+        if let Order::Sorted { by, descending } = rules.order
+            && !rules.is_by_value()
+        {
+            picked.sort_by(|left, right| {
+                directed(number(left, by).cmp(&number(right, by)), descending)
+            });
+        }
+        if more && !rules.is_by_value() {
+            picked.truncate(rules.limit);
+        }
+        let source = Source::Newest { count, more, picked };
+        RangePlan { rules: rules.clone(), revision, source }
+    }
+
+    fn answer_bytes(&self) -> u64 {
+        match &self.source {
+            Source::Newest { picked, .. } => picked.answer_bytes(self.rules.parts()),
+            Source::Past { .. } => 0,
+        }
+    }
+}
+
+/// What was picked, with its values.
 fn respond(
     rules: &Rules,
     picked: Picks,
-    count: usize,
+    (count, more): (usize, bool),
     revision: i64,
     store: &dyn StateRead,
 ) -> Result<etcd::RangeResponse, Fault> {
-    let Picks { mut picks, text } = picked;
-    let text = Bytes::from(text);
-    let more = rules.limit != 0 && picks.len() > rules.limit;
-    let limit = if rules.limit == 0 { usize::MAX } else { rules.limit };
-    let kvs = if let Order::Sorted { by: SortTarget::Value, descending } = rules.order {
-        let mut kvs = fetch(&picks, &text, false, store)?;
+    let mut kvs = picked.read(rules.parts(), store)?;
+    if let Order::Sorted { by: SortTarget::Value, descending } = rules.order {
         kvs.sort_by(|left, right| directed(left.value.cmp(&right.value), descending));
-        kvs.truncate(limit);
+        if more {
+            kvs.truncate(rules.limit);
+        }
         if rules.keys_only {
             kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
         }
-        kvs
-    } else {
-        if let Order::Sorted { by, descending } = rules.order {
-            sort(&mut picks, by, descending);
-        }
-        picks.truncate(limit);
-        fetch(&picks, &text, rules.keys_only, store)?
-    };
+    }
     Ok(etcd::RangeResponse {
         header: Response::header(revision),
         kvs,
@@ -218,36 +249,14 @@ fn directed(order: std::cmp::Ordering, descending: bool) -> std::cmp::Ordering {
     if descending { order.reverse() } else { order }
 }
 
-/// By what the index knows; equal ones stay in key order.
-fn sort(picks: &mut [Pick], by: SortTarget, descending: bool) {
-    let number = |pick: &Pick| match by {
-        SortTarget::Version => pick.found.meta.version,
-        SortTarget::Create => pick.found.meta.create_revision,
-        SortTarget::Mod => pick.found.meta.mod_revision,
+/// What the index knows of a key to sort by.
+fn number(meta: &KeyMeta, by: SortTarget) -> i64 {
+    match by {
+        SortTarget::Version => meta.version,
+        SortTarget::Create => meta.create_revision,
+        SortTarget::Mod => meta.mod_revision,
         SortTarget::Key | SortTarget::Value => 0,
-    };
-    picks.sort_by(|left, right| directed(number(left).cmp(&number(right)), descending));
-}
-
-fn fetch(
-    picks: &[Pick],
-    text: &Bytes,
-    keys_only: bool,
-    store: &dyn StateRead,
-) -> Result<Vec<etcd::KeyValue>, Fault> {
-    let pair =
-        |pick: &Pick, value| key_value(text.slice(pick.key.clone()), &pick.found.meta, value);
-    if keys_only {
-        return Ok(picks.iter().map(|pick| pair(pick, Bytes::new())).collect());
     }
-    let stored = picks.iter().filter(|pick| pick.found.value.is_none());
-    let stored: Vec<_> = stored.map(|pick| pick.found.meta.event_id()).collect();
-    let mut stored = history::pairs(store, &stored)?.into_iter();
-    let fetched = picks.iter().map(|pick| match &pick.found.value {
-        Some(value) => pair(pick, value.clone()),
-        None => stored.next().expect("one pair for each that was asked"),
-    });
-    Ok(fetched.collect())
 }
 
 /// The revision to read, `None` for the newest.
@@ -266,25 +275,34 @@ pub(crate) fn check_revision(
 
 impl State {
     /// Copies what a range needs of the index: at most `limit` + 1 entries where nothing has to be
-    /// sorted or filtered. Short; runs under the read lock.
+    /// sorted or filtered, and nothing where it would be too much: fetching then scans the tables.
+    /// Short; runs under the read lock.
     ///
     /// # Errors
     /// A request that is wrong, or a revision that is compacted or in the future.
     pub fn plan_range(&self, request: &etcd::RangeRequest) -> Result<RangePlan, Rejection> {
+        self.plan_range_within(request, &mut { limits::LOCKED_RANGE_KEYS_MAX })
+    }
+
+    /// `keys_left` may still be copied under this lock.
+    pub(crate) fn plan_range_within(
+        &self,
+        request: &etcd::RangeRequest,
+        keys_left: &mut usize,
+    ) -> Result<RangePlan, Rejection> {
         check::range(request)?;
         let rules = Rules::of(request);
         let revision = self.revision();
         let at = check_revision(request.revision, revision, self.compacted_revision())?;
         let range = KeyRange::of_request(&request.key, &request.range_end);
         if let Some(at) = at.filter(|at| *at < revision && !self.is_unchanged_since(&range, *at)) {
-            let source = Source::Past {
-                key: request.key.clone(),
-                range_end: request.range_end.clone(),
-                revision: at,
-            };
-            return Ok(RangePlan { rules, revision, source });
+            return Ok(RangePlan { rules, revision, source: Source::past(request, at) });
         }
-        Ok(plan_on(&self.index, &range, rules, revision))
+        let Some(left) = keys_left.checked_sub(rules.walk_max(self.index.count(&range))) else {
+            return Ok(RangePlan { rules, revision, source: Source::past(request, revision) });
+        };
+        *keys_left = left;
+        Ok(plan_on(&self.index, &range, &rules, revision))
     }
 
     /// One key that has not changed since a revision is as the index has it.
@@ -307,13 +325,13 @@ impl PastImage {
     ) -> Result<RangePlan, Rejection> {
         check::range(request)?;
         let range = KeyRange::of_request(&request.key, &request.range_end);
-        Ok(plan_on(self.index(), &range, Rules::of(request), revision))
+        Ok(plan_on(self.index(), &range, &Rules::of(request), revision))
     }
 }
 
 /// Picks from an index.
-fn plan_on(index: &KeyIndex, range: &KeyRange<'_>, rules: Rules, revision: i64) -> RangePlan {
-    let mut picker = Picker::new(&rules);
+fn plan_on(index: &KeyIndex, range: &KeyRange<'_>, rules: &Rules, revision: i64) -> RangePlan {
+    let mut picker = Picker::new(rules);
     if rules.order == Order::Reverse {
         index.visit_backward(range, &mut |key, meta| {
             picker.pick_walking(key, Found::stored(*meta), Order::Reverse)
@@ -321,8 +339,7 @@ fn plan_on(index: &KeyIndex, range: &KeyRange<'_>, rules: Rules, revision: i64) 
     } else {
         index.visit(range, &mut |key, meta| picker.pick(key, Found::stored(*meta)));
     }
-    let source = Source::Newest { count: index.count(range), picked: picker.picked };
-    RangePlan { rules, revision, source }
+    RangePlan::of(rules, picker.picked, index.count(range), revision)
 }
 
 impl RangePlan {
@@ -335,7 +352,7 @@ impl RangePlan {
     pub fn n_rows(&self) -> Option<usize> {
         match &self.source {
             Source::Newest { .. } if self.rules.keys_only => Some(0),
-            Source::Newest { picked, .. } => Some(picked.picks.len()),
+            Source::Newest { picked, .. } => Some(picked.len()),
             Source::Past { .. } => None,
         }
     }
@@ -367,34 +384,51 @@ impl RangePlan {
     /// # Errors
     /// A fault of the storage.
     pub fn fetch(self, store: &dyn StateRead) -> Result<etcd::RangeResponse, Fault> {
+        let read = outcome_of(self.fetch_within(store, &mut { Reads::UNBOUNDED }))?;
+        Ok(read.expect("a read without bounds is not refused"))
+    }
+
+    pub(crate) fn fetch_within(
+        self,
+        store: &dyn StateRead,
+        reads: &mut Reads,
+    ) -> Result<etcd::RangeResponse, Stop> {
+        reads.answer(self.answer_bytes())?;
         match self.source {
-            Source::Newest { count, picked } => {
-                respond(&self.rules, picked, count, self.revision, store)
+            Source::Newest { count, more, picked } => {
+                Ok(respond(&self.rules, picked, (count, more), self.revision, store)?)
             }
             Source::Past { key, range_end, revision } => {
                 let range = KeyRange::of_request(&key, &range_end);
-                past_range(store, &range, revision, &self.rules, self.revision)
+                let plan = past_plan(store, &range, revision, &self.rules, reads)?;
+                Ok(RangePlan { revision: self.revision, ..plan }.fetch(store)?)
             }
         }
     }
 }
 
-fn past_range(
+/// Picks by a scan of the tables. The answer is charged as it grows.
+fn past_plan(
     store: &dyn StateRead,
     range: &KeyRange<'_>,
     at: i64,
     rules: &Rules,
-    revision: i64,
-) -> Result<etcd::RangeResponse, Fault> {
+    reads: &mut Reads,
+) -> Result<RangePlan, Stop> {
     let mut picker = Picker::new(rules);
     let (mut count, mut is_full) = (0, false);
+    let mut charged = Ok(());
     past::visit(store, range, at, &mut |key, meta| {
         count += 1;
         // The walk goes on for the count.
+        let n_picked = picker.picked.len();
         is_full = is_full || picker.pick(key, Found::stored(*meta)).is_break();
-        Ok(ControlFlow::Continue(()))
+        let bytes = picker.picked.answer_bytes_from(n_picked, rules.parts());
+        charged = reads.visit().and_then(|()| reads.answer(bytes));
+        Ok(if charged.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
-    picker.into_response(count, revision, store)
+    charged?;
+    Ok(picker.into_plan(count, at))
 }
 
 /// Whether a range of a transaction may be read, before any of it runs.
@@ -407,33 +441,43 @@ pub(crate) fn check_range(
 }
 
 /// A range inside a transaction: it sees what the transaction wrote, unless it names a revision.
+///
+/// How the log was cut into chunks must not show, so it counts that a revision is named and not
+/// whether it is in the tables yet: one key is looked up, more are scanned for after the commit.
 pub(crate) fn range(
     draft: &Draft<'_, '_>,
     request: &etcd::RangeRequest,
-) -> Result<etcd::RangeResponse, Stop> {
-    let chunk = draft.chunk;
+    cost: &mut Cost,
+) -> Result<RangePlan, Stop> {
+    let counters = &draft.chunk.counters;
     let rules = Rules::of(request);
     let range = KeyRange::of_request(&request.key, &request.range_end);
-    let at = check_revision(
-        request.revision,
-        chunk.counters.revision,
-        chunk.counters.compacted_revision,
-    )?;
+    let at = check_revision(request.revision, counters.revision, counters.compacted_revision)?;
     let revision = draft.revision();
-    let Some(at) = at else {
-        let mut picker = Picker::new(&rules);
-        draft.visit(&range, &mut |key, found| picker.pick(key, found));
-        return Ok(picker.into_response(draft.count(&range), revision, chunk.store)?);
+    let plan = match at {
+        None => {
+            cost.read_keys(draft.n_written(&range))?;
+            let count = draft.count(&range);
+            cost.read_keys(rules.walk_max(count))?;
+            let mut picker = Picker::new(&rules);
+            draft.visit(&range, &mut |key, found| picker.pick(key, found));
+            picker.into_plan(count, revision)
+        }
+        Some(at) if range.end == End::Single => {
+            let mut picker = Picker::new(&rules);
+            let found = draft.chunk.get_at(range.start, at)?;
+            let count = usize::from(found.is_some());
+            if let Some(found) = found {
+                // One key is all there is to walk.
+                let _flow = picker.pick(range.start, found);
+            }
+            picker.into_plan(count, revision)
+        }
+        Some(at) => {
+            cost.answer_past_range();
+            RangePlan { rules, revision, source: Source::past(request, at) }
+        }
     };
-    if at < chunk.base.revision() {
-        return Ok(past_range(chunk.store, &range, at, &rules, revision)?);
-    }
-    let mut picker = Picker::new(&rules);
-    let (mut count, mut is_full) = (0, false);
-    chunk.visit(&range, at, &mut |key, found| {
-        count += 1;
-        is_full = is_full || picker.pick(key, found).is_break();
-        ControlFlow::Continue(())
-    });
-    Ok(picker.into_response(count, revision, chunk.store)?)
+    cost.answer(plan.answer_bytes())?;
+    Ok(plan)
 }

@@ -4,12 +4,14 @@ use std::ops::ControlFlow;
 
 use proto::etcd;
 use proto::etcd::request_op::Request;
-use proto::etcd::response_op;
 
 use crate::keyspace::key_range::KeyRange;
+use crate::kv::answer::{OpAnswer, TxnAnswer};
 use crate::kv::compare::Comparison;
+use crate::kv::cost::Cost;
 use crate::kv::{check_put, delete_range, put, range};
-use crate::response::Response;
+use crate::response::{Rejection, Response};
+use crate::state::chunk::Found;
 use crate::state::draft::{Alone, Draft, Stop};
 
 /// Which branch of a transaction runs, and of those nested in it. Decided before anything runs.
@@ -23,19 +25,20 @@ struct Path {
 pub(crate) fn txn(
     draft: &mut Draft<'_, '_>,
     request: etcd::TxnRequest,
-) -> Result<etcd::TxnResponse, Stop> {
-    let path = path(draft, &request)?;
+    cost: &mut Cost,
+) -> Result<TxnAnswer, Stop> {
+    let path = path(draft, &request, cost)?;
     check_puts(draft, &request, &path)?;
     check_ranges(draft, &request, &path)?;
-    let mut response = run(draft, request, &path)?;
-    response.header = Response::header(draft.revision());
-    Ok(response)
+    let mut answer = run(draft, request, &path, cost)?;
+    answer.header = Response::header(draft.revision());
+    Ok(answer)
 }
 
-fn path(draft: &Draft<'_, '_>, request: &etcd::TxnRequest) -> Result<Path, Stop> {
+fn path(draft: &Draft<'_, '_>, request: &etcd::TxnRequest, cost: &mut Cost) -> Result<Path, Stop> {
     let mut succeeded = true;
     for compare in &request.compare {
-        if !holds(draft, compare)? {
+        if !holds(draft, compare, cost)? {
             succeeded = false;
             break;
         }
@@ -43,27 +46,38 @@ fn path(draft: &Draft<'_, '_>, request: &etcd::TxnRequest) -> Result<Path, Stop>
     let mut nested = Vec::new();
     for op in branch(request, succeeded) {
         if let Some(Request::RequestTxn(inner)) = &op.request {
-            nested.push(path(draft, inner)?);
+            nested.push(path(draft, inner, cost)?);
         }
     }
     Ok(Path { succeeded, nested })
 }
 
-fn holds(draft: &Draft<'_, '_>, compare: &etcd::Compare) -> Result<bool, Stop> {
+/// Decided before anything runs, so the draft is empty.
+fn holds(draft: &Draft<'_, '_>, compare: &etcd::Compare, cost: &mut Cost) -> Result<bool, Stop> {
     let comparison = Comparison::of(compare);
     let range = KeyRange::of_request(&compare.key, &compare.range_end);
     let mut is_empty = true;
     let mut holds = Ok(true);
     draft.visit(&range, &mut |_key, found| {
         is_empty = false;
-        holds = if comparison.needs_value() {
-            found.value(draft.chunk.store).map(|value| comparison.holds_for_value(&value))
-        } else {
-            Ok(comparison.holds_for(&found.meta))
-        };
+        holds = holds_for(draft, &comparison, &found, cost);
         if matches!(holds, Ok(true)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    Ok(if is_empty { comparison.holds_for_none() } else { holds? })
+    if is_empty { Ok(comparison.holds_for_none()) } else { holds }
+}
+
+fn holds_for(
+    draft: &Draft<'_, '_>,
+    comparison: &Comparison,
+    found: &Found,
+    cost: &mut Cost,
+) -> Result<bool, Stop> {
+    cost.read_keys(1)?;
+    if let Some(holds) = comparison.holds_for(&found.meta) {
+        return Ok(holds);
+    }
+    cost.compare_value(&found.meta)?;
+    Ok(comparison.holds_for_value(&found.value(draft.chunk.store)?))
 }
 
 pub(crate) fn branch(request: &etcd::TxnRequest, succeeded: bool) -> &[etcd::RequestOp] {
@@ -109,33 +123,29 @@ fn run(
     draft: &mut Draft<'_, '_>,
     request: etcd::TxnRequest,
     path: &Path,
-) -> Result<etcd::TxnResponse, Stop> {
-    let ops = if path.succeeded { request.success } else { request.failure };
+    cost: &mut Cost,
+) -> Result<TxnAnswer, Stop> {
+    let requests = if path.succeeded { request.success } else { request.failure };
     let mut nested = path.nested.iter();
-    let mut responses = Vec::with_capacity(ops.len());
-    for op in ops {
-        let response = match op.request {
+    let mut ops = Vec::with_capacity(requests.len());
+    for op in requests {
+        ops.push(match op.request {
             Some(Request::RequestRange(request)) => {
-                response_op::Response::ResponseRange(range::range(draft, &request)?)
+                OpAnswer::Range(range::range(draft, &request, cost)?)
             }
             Some(Request::RequestPut(request)) => {
-                response_op::Response::ResponsePut(put(draft, request, Alone::No)?)
+                OpAnswer::Put(put(draft, request, Alone::No, cost)?)
             }
             Some(Request::RequestDeleteRange(request)) => {
-                let response = delete_range(draft, &request, Alone::No)?;
-                response_op::Response::ResponseDeleteRange(response)
+                OpAnswer::DeleteRange(delete_range(draft, &request, Alone::No, cost)?)
             }
             Some(Request::RequestTxn(inner)) => {
                 let path = nested.next().expect("one path for each nested transaction");
-                response_op::Response::ResponseTxn(run(draft, inner, path)?)
+                OpAnswer::Txn(run(draft, inner, path, cost)?)
             }
-            None => return Err(crate::response::Rejection::EmptyOperation.into()),
-        };
-        responses.push(etcd::ResponseOp { response: Some(response) });
+            None => return Err(Rejection::EmptyOperation.into()),
+        });
     }
-    Ok(etcd::TxnResponse {
-        header: Some(etcd::ResponseHeader::default()),
-        succeeded: path.succeeded,
-        responses,
-    })
+    let header = Some(etcd::ResponseHeader::default());
+    Ok(TxnAnswer { header, succeeded: path.succeeded, ops })
 }

@@ -48,6 +48,10 @@ impl Writer {
             return;
         }
         self.flush_puts();
+        if matches!(outcome, Ok(Response::Deferred(_))) {
+            self.items.push(TOO_LARGE);
+            return;
+        }
         let wire = outcome_to_wire(outcome.clone());
         let length = wire.encoded_len();
         if length > limits::OUTCOME_BYTES_MAX {

@@ -14,10 +14,11 @@ use crate::event::{Event, EventKind};
 use crate::ids::{EntryMeta, EventId, RequestId};
 use crate::keyspace::key_range::KeyRange;
 use crate::keyspace::meta::{KeyMeta, RecordHash, version_cost_bytes};
-use crate::lease::LeaseChange;
+use crate::kv::past;
+use crate::lease::{ENDED_TTL_S, LeaseChange};
 use crate::limits;
 use crate::origin::{Claim, Origin, OriginDraft, outcomes};
-use crate::response::{Outcome, Rejection};
+use crate::response::{Outcome, Rejection, Response};
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::commit::{Prepared, RefusedRun, Touched};
@@ -64,6 +65,24 @@ pub(crate) struct Chunk<'a> {
     pub(crate) refused: Vec<RefusedRun>,
     pub(crate) check_digest: bool,
     pub(crate) touched: Touched,
+    readers: Readers,
+}
+
+/// For whom answers are made that are too large to be kept. Decides nothing that is replicated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    All,
+    /// Clients of this node.
+    Of(u64),
+}
+
+impl Readers {
+    fn include(self, origin: u64) -> bool {
+        match self {
+            Readers::All => true,
+            Readers::Of(node) => node == origin,
+        }
+    }
 }
 
 /// Versions of one key that the chunk wrote.
@@ -97,7 +116,7 @@ struct OwnPut {
 }
 
 /// A live version: its value is at hand, or in the store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Found {
     pub(crate) meta: KeyMeta,
     pub(crate) value: Option<Bytes>,
@@ -157,7 +176,7 @@ impl Slot {
 }
 
 impl<'a> Chunk<'a> {
-    pub(crate) fn new(base: &'a State, store: &'a dyn StateRead) -> Chunk<'a> {
+    pub(crate) fn new(base: &'a State, store: &'a dyn StateRead, readers: Readers) -> Chunk<'a> {
         Chunk {
             base,
             store,
@@ -177,6 +196,7 @@ impl<'a> Chunk<'a> {
             refused: Vec::new(),
             check_digest: false,
             touched: Touched::default(),
+            readers,
         }
     }
 
@@ -192,15 +212,21 @@ impl<'a> Chunk<'a> {
         self.alarms.get_or_insert_with(|| self.base.alarms.clone())
     }
 
+    /// Time to live of a lease that has not ended.
     pub(crate) fn lease_ttl_s(&self, id: i64) -> Option<i64> {
+        self.lease(id).filter(|ttl_s| *ttl_s != ENDED_TTL_S)
+    }
+
+    /// As [`Chunk::lease_ttl_s`], [`ENDED_TTL_S`] for one that has ended and has keys left.
+    pub(crate) fn lease(&self, id: i64) -> Option<i64> {
         match self.leases.get(&id) {
             Some(pending) => *pending,
             None => self.base.leases.get(id).map(|lease| lease.ttl_s),
         }
     }
 
-    /// Keys that hang on a lease, sorted.
-    pub(crate) fn lease_keys(&self, id: i64) -> BTreeSet<Bytes> {
+    /// The first keys that hang on a lease, sorted; at least `keys_max` where there are as many.
+    pub(crate) fn lease_keys(&self, id: i64, keys_max: usize) -> BTreeSet<Bytes> {
         let committed = self.base.leases.get(id).into_iter().flat_map(|lease| lease.keys.iter());
         let pending = self
             .attached
@@ -208,7 +234,8 @@ impl<'a> Chunk<'a> {
             .take_while(|(lease, _)| *lease == id)
             .map(|(_, key)| key);
         let hangs = |key: &&Bytes| self.get(key).is_some_and(|found| found.meta.lease == id);
-        committed.chain(pending).filter(hangs).cloned().collect()
+        let committed = committed.filter(hangs).take(keys_max);
+        committed.chain(pending.filter(hangs).take(keys_max)).cloned().collect()
     }
 
     /// The newest version of a key, if it lives.
@@ -217,6 +244,19 @@ impl<'a> Chunk<'a> {
             Some(slot) => slot.newest.live.as_ref().map(Found::held),
             None => self.base.index.get(key).copied().map(Found::stored),
         }
+    }
+
+    /// The version of a key that lived at a revision that is not compacted.
+    pub(crate) fn get_at(&self, key: &[u8], revision: i64) -> Result<Option<Found>, Fault> {
+        if revision < self.base.revision() {
+            return Ok(past::get(self.store, key, revision)?.map(Found::stored));
+        }
+        let mut found = None;
+        self.visit(&KeyRange::single(key), revision, &mut |_key, version| {
+            found = Some(version);
+            ControlFlow::Break(())
+        });
+        Ok(found)
     }
 
     /// Visits the keys of a range that lived at `revision`, in order.
@@ -494,7 +534,12 @@ impl<'a> Chunk<'a> {
                     }
                     let outcome = self.execute(&entry.meta, command)?;
                     kept.add(&outcome);
-                    outcome
+                    match outcome {
+                        Ok(Response::Deferred(_)) if !self.readers.include(node) => {
+                            Err(Rejection::OutcomeTooLarge)
+                        }
+                        outcome => outcome,
+                    }
                 }
                 // Numbers of kept outcomes are consecutive, so a gap ends the row.
                 Claim::Done(outcome) => {
@@ -534,7 +579,7 @@ impl<'a> Chunk<'a> {
         if is_new {
             self.make_room_for_origin(&entry.members);
         }
-        Ok(crate::response::Response::OriginRegistered { epoch })
+        Ok(Response::OriginRegistered { epoch })
     }
 
     /// An origin as it was before the chunk, unless the chunk has forgotten it.
@@ -602,6 +647,14 @@ impl<'a> Chunk<'a> {
         self.counters.add_content(digest::lease_hash(id, ttl_s));
         self.counters.live_bytes += limits::LEASE_COST_BYTES;
         self.touched.leases.push(LeaseChange::Granted { id, ttl_s });
+    }
+
+    pub(crate) fn mark_lease_ended(&mut self, id: i64, ttl_s: i64) {
+        self.leases.insert(id, Some(ENDED_TTL_S));
+        table::lease::put(&mut self.changes, id, ENDED_TTL_S);
+        self.counters.subtract_content(digest::lease_hash(id, ttl_s));
+        self.counters.add_content(digest::lease_hash(id, ENDED_TTL_S));
+        self.touched.leases.push(LeaseChange::Ended { id });
     }
 
     pub(crate) fn drop_lease(&mut self, id: i64, ttl_s: i64) {

@@ -7,6 +7,8 @@ use crate::alarm::{Alarm, AlarmKind, AlarmOrder};
 use crate::coordinator;
 use crate::digest;
 use crate::ids::EntryMeta;
+use crate::kv::answer::Answer;
+use crate::kv::cost::Cost;
 use crate::kv::{self, check};
 use crate::limits;
 use crate::response::{Outcome, Rejection, Response};
@@ -109,27 +111,33 @@ impl Chunk<'_> {
 
     fn put(&mut self, request: etcd::PutRequest) -> Result<Response, Stop> {
         let mut draft = Draft::new(self);
+        let mut cost = Cost::default();
         kv::check_put(&draft, &request)?;
-        let response = kv::put(&mut draft, request, Alone::Yes)?;
+        let answer = kv::put(&mut draft, request, Alone::Yes, &mut cost)?;
+        let response = Answer::Put(answer).settle(&cost, draft.chunk.store)?;
         let writes = draft.into_writes();
         self.absorb(writes);
-        Ok(Response::Put(response))
+        Ok(response)
     }
 
     fn delete_range(&mut self, request: &etcd::DeleteRangeRequest) -> Result<Response, Stop> {
         let mut draft = Draft::new(self);
-        let response = kv::delete_range(&mut draft, request, Alone::Yes)?;
+        let mut cost = Cost::default();
+        let answer = kv::delete_range(&mut draft, request, Alone::Yes, &mut cost)?;
+        let response = Answer::DeleteRange(answer).settle(&cost, draft.chunk.store)?;
         let writes = draft.into_writes();
         self.absorb(writes);
-        Ok(Response::DeleteRange(response))
+        Ok(response)
     }
 
     fn txn(&mut self, request: etcd::TxnRequest) -> Result<Response, Stop> {
         let mut draft = Draft::new(self);
-        let response = kv::txn::txn(&mut draft, request)?;
+        let mut cost = Cost::default();
+        let answer = kv::txn::txn(&mut draft, request, &mut cost)?;
+        let response = Answer::Txn(answer).settle(&cost, draft.chunk.store)?;
         let writes = draft.into_writes();
         self.absorb(writes);
-        Ok(Response::Txn(response))
+        Ok(response)
     }
 
     fn compact(&mut self, request: &etcd::CompactionRequest) -> Result<Response, Stop> {
@@ -145,48 +153,6 @@ impl Chunk<'_> {
         self.counters.compacted_revision = requested;
         self.touched.compaction = true;
         Ok(Response::Compact(etcd::CompactionResponse { header: Response::header(current) }))
-    }
-
-    fn lease_grant(&mut self, request: &etcd::LeaseGrantRequest) -> Outcome {
-        if self.lease_ttl_s(request.id).is_some() {
-            return Err(Rejection::LeaseExists { id: request.id });
-        }
-        let ttl_s = request.ttl.max(1);
-        self.grant_lease(request.id, ttl_s);
-        Ok(Response::LeaseGrant(etcd::LeaseGrantResponse {
-            header: Response::header(self.counters.revision),
-            id: request.id,
-            ttl: ttl_s,
-            error: String::new(),
-        }))
-    }
-
-    fn lease_revoke(&mut self, request: &etcd::LeaseRevokeRequest) -> Outcome {
-        if !self.revoke(request.id) {
-            return Err(Rejection::LeaseNotFound { id: request.id });
-        }
-        let header = Response::header(self.counters.revision);
-        Ok(Response::LeaseRevoke(etcd::LeaseRevokeResponse { header }))
-    }
-
-    /// Leases that are gone already are passed over: a revocation may have come first.
-    fn expire_leases(&mut self, request: &quorate::ExpireLeases) -> Response {
-        let ids = request.ids.iter().copied().filter(|id| self.revoke(*id)).collect();
-        Response::LeasesExpired { ids, revision: self.counters.revision }
-    }
-
-    /// Deletes a lease and its keys, in one revision. Whether it was there.
-    fn revoke(&mut self, id: i64) -> bool {
-        let Some(ttl_s) = self.lease_ttl_s(id) else { return false };
-        let mut draft = Draft::new(self);
-        for key in self.lease_keys(id) {
-            let found = draft.get(&key).expect("a key that hangs on a lease lives");
-            draft.delete(key, found.meta, Alone::Yes);
-        }
-        let writes = draft.into_writes();
-        self.absorb(writes);
-        self.drop_lease(id, ttl_s);
-        true
     }
 
     fn alarm(&mut self, request: &etcd::AlarmRequest) -> Outcome {

@@ -12,10 +12,10 @@ use crate::ids::RequestId;
 use crate::lease::LeaseChange;
 use crate::limits;
 use crate::origin::OriginDraft;
-use crate::response::Outcome;
+use crate::response::{Outcome, Response};
 use crate::settings::Settings;
 use crate::state::State;
-use crate::state::chunk::{Chunk, LogEntry, Slot};
+use crate::state::chunk::{Chunk, LogEntry, Readers, Slot};
 use crate::state::counters::Counters;
 use crate::store::{Changes, Fault, StateRead};
 use crate::view::{Area, Views};
@@ -80,7 +80,28 @@ pub struct Touched {
     pub areas: BTreeSet<Area>,
 }
 
+impl Applied {
+    /// Reads the answers that are left to be read.
+    ///
+    /// # Errors
+    /// A fault of the storage.
+    pub fn fetch_deferred(&mut self, store: &dyn StateRead) -> Result<(), Fault> {
+        for (_, outcome) in &mut self.outcomes {
+            if let Ok(Response::Deferred(deferred)) = outcome {
+                *outcome = deferred.clone().fetch(store)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Prepared {
+    /// Whether answers are left whose values are read after the commit. Their image of the store has
+    /// to be taken after the changes are in it and before [`State::commit`].
+    pub fn has_deferred(&self) -> bool {
+        self.outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(Response::Deferred(_))))
+    }
+
     /// The rows to write, as one batch.
     pub fn changes(&self) -> &Changes {
         &self.changes
@@ -93,8 +114,13 @@ impl State {
     ///
     /// # Errors
     /// A fault of the storage, or an entry that this binary does not understand.
-    pub fn prepare(&self, store: &dyn StateRead, entries: &[LogEntry]) -> Result<Prepared, Fault> {
-        let mut chunk = Chunk::new(self, store);
+    pub fn prepare(
+        &self,
+        store: &dyn StateRead,
+        entries: &[LogEntry],
+        readers: Readers,
+    ) -> Result<Prepared, Fault> {
+        let mut chunk = Chunk::new(self, store, readers);
         for entry in entries {
             chunk.apply_entry(entry)?;
         }

@@ -5,7 +5,6 @@ use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use proto::etcd;
 
 use crate::coordinator::Refusal;
 use crate::keyspace::key_range::KeyRange;
@@ -145,6 +144,11 @@ impl<'c, 'a> Draft<'c, 'a> {
         }
     }
 
+    /// Number of keys of a range that the command itself wrote.
+    pub(crate) fn n_written(&self, range: &KeyRange<'_>) -> usize {
+        range.bounds().map_or(0, |bounds| self.by_key.range::<[u8], _>(bounds).count())
+    }
+
     /// Number of keys of a range as the command sees them.
     pub(crate) fn count(&self, range: &KeyRange<'_>) -> usize {
         let Some(bounds) = range.bounds() else { return 0 };
@@ -205,11 +209,6 @@ impl<'c, 'a> Draft<'c, 'a> {
                 written.get_mut().newest = newest;
             }
         }
-    }
-
-    /// A pair as the command sees it.
-    pub(crate) fn pair(&self, key: &[u8], found: &Found) -> Result<etcd::KeyValue, Fault> {
-        found.pair(key, self.chunk.store)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Table `lease`: id (8 bytes, big endian) -> granted time to live in seconds (8, big endian).
+//! Table `lease`: id (8 bytes, big endian) -> granted time to live in seconds (8, big endian),
+//! 0 once it has ended while keys of it are left.
 
 use std::ops::ControlFlow;
 

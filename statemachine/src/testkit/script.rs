@@ -236,7 +236,8 @@ fn show(response: &Response) -> String {
         | Response::LevelRaised { .. }
         | Response::DigestChecked { .. }
         | Response::TimeSet { .. }
-        | Response::Coordinator(_) => format!("{response:?}"),
+        | Response::Coordinator(_)
+        | Response::Deferred(_) => format!("{response:?}"),
     }
 }
 

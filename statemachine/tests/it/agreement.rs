@@ -34,6 +34,7 @@ fn etcd_text(rejection: &Rejection) -> &'static str {
         | Rejection::StaleFence { .. }
         | Rejection::StaleRequest
         | Rejection::OutcomeTooLarge
+        | Rejection::TooCostly { .. }
         | Rejection::InvalidSetting { .. }
         | Rejection::UnknownAlarm { .. }
         | Rejection::UnreadableRun { .. }
@@ -92,7 +93,8 @@ fn seen(outcome: Outcome) -> Answer<Seen> {
         | Response::LevelRaised { .. }
         | Response::DigestChecked { .. }
         | Response::TimeSet { .. }
-        | Response::Coordinator(_) => panic!("no answer for etcd's clients: {response:?}"),
+        | Response::Coordinator(_)
+        | Response::Deferred(_) => panic!("no answer for etcd's clients: {response:?}"),
     })
 }
 

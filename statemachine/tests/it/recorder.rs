@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proto::quorate;
 use proto::quorate::command::Kind;
 use statemachine::testkit::{Machine, MemoryStore};
-use statemachine::{Applied, LogEntry, Outcome, RequestId, State};
+use statemachine::{Applied, LogEntry, Outcome, Readers, RequestId, State};
 
 use crate::commands::{self, Clock, Step};
 
@@ -201,8 +201,10 @@ impl Replica {
     }
 
     pub(crate) fn apply(&mut self, entries: &[LogEntry]) -> Applied {
-        let prepared = self.state.prepare(&self.store, entries).unwrap();
+        let prepared = self.state.prepare(&self.store, entries, Readers::All).unwrap();
         self.store.apply(prepared.changes());
-        self.state.commit(prepared)
+        let mut applied = self.state.commit(prepared);
+        applied.fetch_deferred(&self.store).unwrap();
+        applied
     }
 }

@@ -7,7 +7,7 @@ use prost::Message;
 use proto::quorate::command::Kind;
 use proto::{etcd, quorate};
 use statemachine::testkit::Machine;
-use statemachine::{EntryMeta, LogEntry};
+use statemachine::{EntryMeta, LogEntry, Readers};
 
 /// Records are written on one state until it holds so many.
 const RECORDS_MAX: u32 = 512;
@@ -62,7 +62,7 @@ pub(super) fn batch(bytes: &[u8]) {
         let meta = EntryMeta { index: machine.index, term: machine.term, node: machine.node };
         let batch = Bytes::copy_from_slice(bytes);
         let entry = LogEntry { meta, members: machine.members.clone(), batch };
-        let prepared = machine.state.prepare(&machine.store, &[entry]);
+        let prepared = machine.state.prepare(&machine.store, &[entry], Readers::All);
         assert!(prepared.is_ok(), "a batch stops the node: {:?}", prepared.err());
     });
 }

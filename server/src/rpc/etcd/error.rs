@@ -160,6 +160,7 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         Rejection::LeaseTtlTooLarge { .. } => EtcdError::LeaseTtlTooLarge,
         Rejection::NoSpace { .. } => EtcdError::NoSpace,
         Rejection::Corrupt => EtcdError::Corrupt,
+        Rejection::TooCostly { .. } => EtcdError::RequestTooLarge,
         Rejection::StaleFence { .. } => EtcdError::LeaderChanged,
         // The command took effect or not; its client cannot be told which.
         Rejection::StaleRequest | Rejection::OutcomeTooLarge => EtcdError::Timeout,

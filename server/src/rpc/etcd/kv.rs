@@ -10,7 +10,7 @@ use proto::etcd::request_op::Request as Op;
 use proto::quorate::command::Kind;
 use raft::{Consistency, Pinned, View};
 use statemachine::{
-    Fault, IndexCopy, PastImage, RangePlan, Rejection, Response as Outcome, State, check,
+    Deferred, Fault, IndexCopy, PastImage, RangePlan, Rejection, Response as Outcome, State, check,
 };
 use tonic::{Request, Response, Status};
 
@@ -214,13 +214,25 @@ impl Etcd {
         Ok(response)
     }
 
+    /// The answer of a write that took effect, but for the values in it.
+    pub(super) async fn read_deferred(
+        &self,
+        deferred: Deferred,
+        image: Arc<Pinned>,
+    ) -> Result<statemachine::Outcome, Status> {
+        let inline = deferred.n_rows().is_some_and(|n_rows| n_rows <= INLINE_ROWS_MAX);
+        let read = move |store: &Pinned| deferred.fetch(store);
+        if inline { read(&image) } else { self.read_off_thread(image, read).await? }
+            .map_err(|fault| error::fault(&self.node, &fault))
+    }
+
     /// A read that is too long for the threads that serve calls; few run at once.
     pub(super) async fn read_off_thread<T: Send + 'static>(
         &self,
-        store: Pinned,
+        store: impl AsRef<Pinned> + Send + 'static,
         read: impl FnOnce(&Pinned) -> Result<T, Fault> + Send + 'static,
     ) -> Result<Result<T, Fault>, Status> {
-        self.off_thread(move || read(&store)).await
+        self.off_thread(move || read(store.as_ref())).await
     }
 
     async fn off_thread<T: Send + 'static>(

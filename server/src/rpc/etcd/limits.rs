@@ -34,6 +34,8 @@ pub struct EtcdLimits {
     pub watch_member_range_bytes_max: usize,
     /// Large reads that are in work at once.
     pub large_reads_max: usize,
+    /// Writes over ranges of keys that are under way at once; others wait for them.
+    pub wide_writes_max: usize,
     /// Pings of clients closer than this end their connection.
     pub keepalive_min: Duration,
     /// An idle connection is pinged after this time…
@@ -58,6 +60,7 @@ impl Default for EtcdLimits {
             watch_member_watchers_max: 250_000,
             watch_member_range_bytes_max: 64 * 1024 * 1024,
             large_reads_max: 4,
+            wide_writes_max: 16,
             keepalive_min: Duration::from_secs(5),
             keepalive_period: Duration::from_secs(2 * 3600),
             keepalive_timeout: Duration::from_secs(20),
