@@ -98,6 +98,8 @@ pub enum StartError {
     Consensus(String),
     #[error("initial cluster: {0}")]
     InitialCluster(String),
+    #[error("this node: {0}")]
+    Member(String),
 }
 
 impl StartError {
@@ -110,6 +112,7 @@ impl StartError {
             StartError::Identity { .. }
             | StartError::DataDir { .. }
             | StartError::Timers(_)
+            | StartError::Member(_)
             | StartError::Listen(_)
             | StartError::Runtime(_)
             | StartError::Consensus(_)

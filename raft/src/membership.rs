@@ -1,5 +1,7 @@
 //! Changes of who belongs to the cluster, carried out by the leader.
 
+mod bounds;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,9 @@ use crate::hand_over::{is_healthy, lag, transfer};
 use crate::node::Inner;
 use crate::tasks;
 use crate::types::{NodeMeta, TypeConfig};
+
+use bounds::MEMBERS_MAX;
+pub(crate) use bounds::{MEMBERSHIP_BYTES_MAX, check_member};
 
 /// A learner this close to the leader's log may become a voter: it catches up with the rest in
 /// less than an election.
@@ -243,6 +248,13 @@ async fn invite(
     let cluster = node.identity.cluster();
     let (id, meta) = member_from_proto(reply.member.unwrap_or_default());
     let known = members(node).nodes;
+    if !known.contains_key(&id) && known.len() >= MEMBERS_MAX {
+        return refuse(format!(
+            "the cluster has {} members, the limit is {MEMBERS_MAX}: remove one first",
+            known.len()
+        ));
+    }
+    check_member(&meta).or_else(refuse)?;
     if reply.cluster != 0 && reply.cluster != cluster && reply.initialized {
         return refuse(format!(
             "{} at {address} belongs to cluster {:016x}, this is cluster {cluster:016x}: wipe its \
@@ -418,6 +430,7 @@ async fn update_endpoints(
     if *known == meta {
         return Ok(id);
     }
+    check_member(&meta).or_else(refuse)?;
     tracing::info!(node = id, name = meta.name, peer = meta.endpoints.peer, "endpoints change");
     submit(node, ChangeMembers::SetNodes(BTreeMap::from([(id, meta)])), deadline).await?;
     Ok(id)

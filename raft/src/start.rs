@@ -24,6 +24,7 @@ use crate::inbound::Inbound;
 use crate::intake::Intake;
 use crate::leadership::{Leadership, watch_leadership};
 use crate::line::Lines;
+use crate::membership::check_member;
 use crate::network::Network;
 use crate::node::{Inner, PeerHandler};
 use crate::notes::PeerNotes;
@@ -49,6 +50,8 @@ pub(crate) async fn start(
 ) -> Result<Arc<Inner>, StartError> {
     let engine_config =
         engine_config(&options.timers).map_err(|error| StartError::Timers(error.to_string()))?;
+    let meta = NodeMeta { name: options.name.clone(), endpoints: options.advertise.clone() };
+    check_member(&meta).map_err(StartError::Member)?;
     let dir_lock = DirLock::take(&options.data_dir)?;
     let mut stored = identity::read_or_draw(&options.data_dir, &options.name)?;
     // Before anyone hears of this start.
@@ -108,7 +111,7 @@ pub(crate) async fn start(
         notes,
         admitted: AtomicBool::new(false),
         refused: OnceLock::new(),
-        meta: NodeMeta { name: options.name, endpoints: options.advertise },
+        meta,
         version: options.version,
         data_dir: options.data_dir,
         initial_cluster: options.initial_cluster,

@@ -8,6 +8,10 @@ mod state;
 /// Memory that a decoder may take for each byte of its input.
 pub(crate) const BYTES_FOR_A_BYTE_MAX: u64 = 64;
 
+/// A backup is read block by block. A block is compressed, so what it takes does not follow from
+/// the length of its bytes; the reader refuses one that takes more than 96 MiB.
+const BACKUP_BLOCK_BYTES: u64 = 97 << 20;
+
 /// One way in for foreign bytes.
 pub(crate) struct Decoder {
     /// Names its folder in the corpus.
@@ -51,11 +55,16 @@ pub(crate) const DECODERS: &[Decoder] = &[
     },
     Decoder { name: "batch", read: state::batch, base_bytes: 1 << 20, seeds: state::batches },
     Decoder { name: "record", read: state::record, base_bytes: 1 << 20, seeds: state::records },
-    Decoder { name: "backup", read: server::foreign::backup, base_bytes: 1 << 20, seeds: no_seeds },
+    Decoder {
+        name: "backup",
+        read: server::foreign::backup,
+        base_bytes: BACKUP_BLOCK_BYTES,
+        seeds: no_seeds,
+    },
     Decoder {
         name: "backup-frames",
         read: server::foreign::backup_frames,
-        base_bytes: 1 << 20,
+        base_bytes: BACKUP_BLOCK_BYTES,
         seeds: no_seeds,
     },
     Decoder {

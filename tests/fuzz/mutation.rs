@@ -6,6 +6,11 @@ use rand::{Rng, SeedableRng};
 
 /// An input grows to this at most.
 const INPUT_BYTES_MAX: usize = 4096;
+/// Now and then one is made so long of a short part of it: what costs much memory for each byte is
+/// seen only where the input is long.
+const LONG_INPUT_BYTES: usize = 256 << 10;
+const LONG_INPUTS: u32 = 512;
+const REPEATED_BYTES_MAX: usize = 8;
 /// Values at which decoders tend to break: ends of ranges, and heads of protobuf fields.
 const BYTES: [u8; 12] = [0x00, 0x01, 0x7f, 0x80, 0xff, 0x0a, 0x12, 0x1a, 0x22, 0x08, 0x10, 0x40];
 const CHANGES_MAX: usize = 6;
@@ -27,7 +32,23 @@ impl Mutator {
             self.change(&mut input, inputs);
         }
         input.truncate(INPUT_BYTES_MAX);
+        if self.random.random_ratio(1, LONG_INPUTS) {
+            self.lengthen(&mut input);
+        }
         input
+    }
+
+    fn lengthen(&mut self, input: &mut Vec<u8>) {
+        let random = &mut self.random;
+        let at = random.random_range(0..=input.len());
+        let end = (at + random.random_range(1..=REPEATED_BYTES_MAX)).min(input.len());
+        let part = match at < end {
+            true => input[at..end].to_vec(),
+            // An empty field of a message.
+            false => vec![*BYTES.choose(random).expect("a constant list"), 0],
+        };
+        let n_times = LONG_INPUT_BYTES.saturating_sub(input.len()) / part.len();
+        input.splice(at..at, part.repeat(n_times));
     }
 
     fn change(&mut self, input: &mut Vec<u8>, inputs: &[Vec<u8>]) {

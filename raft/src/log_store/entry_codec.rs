@@ -9,6 +9,7 @@ use proto::quorate;
 use statemachine::versions::LOG_ENTRY;
 
 use crate::convert::{membership_from_proto, membership_to_proto};
+use crate::membership::MEMBERSHIP_BYTES_MAX;
 use crate::types::{Entry, EntryPayload, LeaderId, LogId, Payload};
 
 /// Written as the first byte.
@@ -96,6 +97,12 @@ pub fn decode(index: u64, mut bytes: Bytes) -> Result<Entry, EntryError> {
         KIND_BATCH => EntryPayload::Normal(Payload(bytes)),
         KIND_MEMBERSHIP => {
             let invalid = |reason: String| EntryError::Membership { index, reason };
+            if bytes.len() > MEMBERSHIP_BYTES_MAX {
+                let size_bytes = bytes.len();
+                return Err(invalid(format!(
+                    "it has {size_bytes} bytes, the limit is {MEMBERSHIP_BYTES_MAX}"
+                )));
+            }
             let message =
                 quorate::Membership::decode(bytes).map_err(|error| invalid(error.to_string()))?;
             let membership =
@@ -143,6 +150,21 @@ mod tests {
             assert_eq!(decoded.log_id, entry.log_id);
             assert!(decoded.payload == entry.payload);
         }
+    }
+
+    #[test]
+    fn a_membership_of_many_empty_members_is_refused_before_it_takes_memory() {
+        // Two bytes each; in memory, a hundred and four.
+        let members = [0x12, 0x00].repeat(MEMBERSHIP_BYTES_MAX / 2 + 1);
+        let mut bytes = encoded(&entry(42, EntryPayload::Normal(Payload(members.into())))).to_vec();
+        bytes[1] = KIND_MEMBERSHIP;
+        bytes.truncate(bytes.len() - CHECKSUM_BYTES);
+        let checksum = checksum(42, &bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        let error = decode(42, Bytes::from(bytes)).unwrap_err();
+        let expected =
+            "entry 42 holds an unreadable membership: it has 32770 bytes, the limit is 32768";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
