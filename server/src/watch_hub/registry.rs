@@ -55,6 +55,8 @@ struct Stream {
     queue: Arc<StreamQueue>,
     watchers: BTreeMap<i64, Arc<Watcher>>,
     next_watch_id: i64,
+    /// A progress request waits for the watchers that lack history.
+    progress_wanted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +111,8 @@ impl Registry {
     }
 
     pub(super) fn open(&mut self, queue: Arc<StreamQueue>) {
-        let stream = Stream { queue, watchers: BTreeMap::new(), next_watch_id: 0 };
+        let stream =
+            Stream { queue, watchers: BTreeMap::new(), next_watch_id: 0, progress_wanted: false };
         self.streams.insert(stream.queue.id, stream);
     }
 
@@ -256,6 +259,9 @@ impl Registry {
         for watcher in &caught_up {
             self.join(watcher);
         }
+        for watcher in &caught_up {
+            self.answer_progress(watcher.stream.id);
+        }
         let mut has_room = (0, false);
         let mut ready: Vec<(i64, &Arc<Watcher>)> = Vec::new();
         for ((stream, _), watcher) in &self.behind {
@@ -352,12 +358,28 @@ impl Registry {
         let Some(watcher) = stream.watchers.remove(&watch_id) else { return };
         watcher.stream.push_cancel(&watcher, response);
         self.forget(&watcher);
+        self.answer_progress(stream_id);
     }
 
-    pub(super) fn progress(&self, stream_id: u64) {
-        let Some(stream) = self.streams.get(&stream_id) else { return };
-        if stream.watchers.values().all(|watcher| self.is_current(watcher)) {
-            let revision = self.revision;
+    /// Answers a progress request at once, or when the last watcher of the stream has caught up.
+    pub(super) fn progress(&mut self, stream_id: u64) {
+        let Some(stream) = self.streams.get_mut(&stream_id) else { return };
+        stream.progress_wanted = true;
+        self.answer_progress(stream_id);
+    }
+
+    /// etcd gives no answer while a watcher lacks history. A client that has read all events cannot
+    /// know that this node has not noticed yet, so here the answer comes late instead. A watcher
+    /// that starts in the future lacks nothing: there is no answer then, as in etcd.
+    fn answer_progress(&mut self, stream_id: u64) {
+        let revision = self.revision;
+        let Some(stream) = self.streams.get_mut(&stream_id) else { return };
+        let is_behind = |watcher: &Arc<Watcher>| !watcher.in_sync.load(Ordering::Relaxed);
+        if !stream.progress_wanted || stream.watchers.values().any(is_behind) {
+            return;
+        }
+        stream.progress_wanted = false;
+        if stream.watchers.values().all(|watcher| watcher.start_revision <= revision) {
             stream.queue.push_control(Outgoing::Progress { watch_id: -1, revision });
         }
     }

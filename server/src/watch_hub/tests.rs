@@ -1,6 +1,7 @@
 //! Watchers and their streams, without a node.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -196,6 +197,23 @@ fn progress_is_for_streams_whose_watchers_are_all_in_sync() {
     bench.registry.progress(1);
     assert_eq!(bench.sent(), ["created 0 at 10", "progress -1 at 10", "created 1 at 10"]);
     assert_eq!(bench.registry.low_water(), Some(3));
+    let group = bench.registry.next_group(0, 10);
+    group[0].next_revision.store(11, Ordering::Relaxed);
+    assert!(bench.registry.next_group(0, 10).is_empty(), "it has caught up");
+    assert_eq!(bench.sent(), ["progress -1 at 10"], "the request was kept until then");
+}
+
+#[test]
+fn a_progress_request_is_answered_when_the_watcher_that_lacks_history_is_canceled() {
+    let mut bench = Bench::at(10);
+    bench.watch(on("k", ""));
+    bench.watch(etcd::WatchCreateRequest { start_revision: 4, ..on("k", "") });
+    bench.registry.progress(1);
+    bench.registry.cancel(1, 1, 10);
+    assert_eq!(
+        bench.sent(),
+        ["created 0 at 10", "created 1 at 10", "canceled 1 at 10", "progress -1 at 10"]
+    );
 }
 
 #[test]
