@@ -24,8 +24,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 const GRACE_MS: u64 = 60_000;
 /// Segments that are looked at under one lock.
 const SLICE: usize = 1000;
-/// Segments in one command.
-const DROPS_MAX: usize = 128;
+/// Segments that one command drops.
+pub(super) const DROPS_MAX: usize = 128;
 
 type PartitionKey = (CollectionId, PartitionId);
 

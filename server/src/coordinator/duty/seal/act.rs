@@ -12,6 +12,7 @@ use statemachine::view::{CollectionId, SegmentId, ServerId};
 
 use super::plan::Plan;
 use crate::coordinator::clients::CallError;
+use crate::coordinator::duty::dropped_partitions::DROPS_MAX;
 use crate::coordinator::observed::Tick;
 use crate::coordinator::seal;
 use crate::coordinator::{Failure, Lead};
@@ -58,20 +59,19 @@ async fn drop_all(
     segments: &[(SegmentId, Segment)],
     why: Dropped,
 ) -> Result<(), Failure> {
-    if segments.is_empty() {
-        return Ok(());
-    }
-    let command = DropSegments {
-        segments: segments.iter().map(|(id, segment)| segment.reference(*id)).collect(),
-        dropped_at_ns: lead.now_ns(),
-        disowned: why == Dropped::Disowned,
-        importing: why == Dropped::Import,
-        partition_dropped: false,
-    };
-    let outcome = lead.propose_segment(Kind::Drop(command)).await?;
-    for segment in outcome.changed {
-        lead.observed.forget(SegmentId(segment));
-        tracing::info!(segment, ?why, "segment dropped");
+    for some in segments.chunks(DROPS_MAX) {
+        let command = DropSegments {
+            segments: some.iter().map(|(id, segment)| segment.reference(*id)).collect(),
+            dropped_at_ns: lead.now_ns(),
+            disowned: why == Dropped::Disowned,
+            importing: why == Dropped::Import,
+            partition_dropped: false,
+        };
+        let outcome = lead.propose_segment(Kind::Drop(command)).await?;
+        for segment in outcome.changed {
+            lead.observed.forget(SegmentId(segment));
+            tracing::info!(segment, ?why, "segment dropped");
+        }
     }
     Ok(())
 }
