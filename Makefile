@@ -22,8 +22,8 @@ ASSERTING := $(BIN)/quorate-asserting
 step = @tests/step "$(1)" "$(2)"
 
 .PHONY: help setup setup-build setup-clients build demo demo-etcd test check-format check-lints check-docs unit \
-        tidy clients operator differential build-asserting torture power-cut hostile snapshot-small milvus-smoke planted accept bench bench-coordinator \
-        bench-pairs fuzz fuzz-short verify fix clean
+        tidy clients operator differential build-asserting torture power-cut hostile disk-full snapshot-small milvus-smoke \
+        planted accept bench bench-coordinator bench-pairs fuzz fuzz-short verify fix clean
 
 help:
 	@grep -E '^## ' $(MAKEFILE_LIST) | cut -c4-
@@ -74,6 +74,7 @@ test: setup
 	$(MAKE) torture power-cut
 	$(MAKE) hostile SECONDS_OF_ATTACKS=20
 	$(MAKE) snapshot-small
+	if [ "$$(id -u)" = 0 ]; then $(MAKE) disk-full; else echo "full disks: left out, needs root"; fi
 	$(MAKE) milvus-smoke
 	tests/step "all green" "make test"
 
@@ -148,6 +149,11 @@ SECONDS_OF_ATTACKS ?= 60
 hostile:
 	$(call step,hostile clients with seed $(SEED),$(SECONDS_OF_ATTACKS) seconds of attacks and as much before and after)
 	$(CHAOS) hostile --seconds $(SECONDS_OF_ATTACKS) --seed $(SEED)
+
+## make disk-full  a leader's disk and all disks filled to the last byte, under load (root)
+disk-full:
+	$(call step,full disks,2 minutes)
+	$(CHAOS) disk-full --whose leader,all --fill last-byte --seconds 3
 
 snapshot-small:
 	$(call step,small snapshot,1 minute)

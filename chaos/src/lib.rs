@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod coordinator;
 pub mod demo;
 pub mod disk;
+pub mod disk_full;
 pub mod failover;
 pub mod history;
 pub mod hostile;

@@ -9,6 +9,7 @@ use chaos::backup::BackupOptions;
 use chaos::bench::BenchOptions;
 use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
 use chaos::coordinator::{self, Collection, CoordinatorOptions, Method, Running};
+use chaos::disk_full::{DiskFullOptions, Fill, Whose};
 use chaos::failover::{FailoverOptions, Mode};
 use chaos::hostile::HostileOptions;
 use chaos::load::{LoadOptions, Op};
@@ -19,8 +20,8 @@ use chaos::snapshot::SnapshotOptions;
 use chaos::torture::{Ending, TortureOptions};
 use chaos::workload::Mix;
 use chaos::{
-    assertions, backup, bench, ceiling, demo, disk, failover, hostile, load, million, pairs, past,
-    power_cut, report, snapshot, torture,
+    assertions, backup, bench, ceiling, demo, disk, disk_full, failover, hostile, load, million,
+    pairs, past, power_cut, report, snapshot, torture,
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -76,6 +77,19 @@ enum Command {
         /// Fail where any gap is above this
         #[arg(long, value_name = "MS")]
         max_ms_max: Option<f64>,
+    },
+    /// Fill disks under load, to the low mark and to the last byte; needs root
+    DiskFull {
+        #[command(flatten)]
+        target: Target,
+        /// Whose disks, one case after the other
+        #[arg(long, value_enum, value_delimiter = ',', default_value = "leader,follower,all")]
+        whose: Vec<Whose>,
+        #[arg(long, value_enum, value_delimiter = ',', default_value = "low-mark,last-byte")]
+        fill: Vec<Fill>,
+        /// How long the disks stay full
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
     },
     /// Random faults under a mixed load, then check every promise
     Torture {
@@ -480,6 +494,13 @@ async fn interrupted() -> &'static str {
 async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Demo { target } => Ok(verdict(demo::run(&target.options()?).await?)),
+        Command::DiskFull { target, whose, fill, seconds } => {
+            let cluster = target.options()?;
+            let full = Duration::from_secs(seconds);
+            let options = DiskFullOptions { cluster, whose, fills: fill, full };
+            disk_full::run(&options).await?;
+            Ok(verdict(true))
+        }
         Command::Failover { target, runs, mode, median_ms_max, max_ms_max } => {
             let cluster = target.options()?;
             let label = cluster.kind.label();

@@ -19,6 +19,7 @@ use crate::failure::OnFailure;
 use crate::generation::Generation;
 use crate::retention::Retention;
 use crate::rocks::{LogMark, Pinned, Position};
+use crate::room::Room;
 use crate::snapshot::Shelf;
 use crate::storage_metrics::StorageMetrics;
 use crate::types::LogId;
@@ -66,6 +67,7 @@ pub(crate) struct Core {
     pub(crate) flusher: Flusher,
     pub(crate) shelf: Shelf,
     pub(crate) retention: Retention,
+    pub(crate) room: Arc<Room>,
     pub(crate) metrics: Arc<StorageMetrics>,
     pub(crate) on_failure: OnFailure,
     /// Asks the log for its durable end.

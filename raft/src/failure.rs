@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::room;
+
 pub use ends::{RestartLoop, admit_restart, note_end};
 
 /// Left in the data directory by a node whose storage failed: one line for each time.
@@ -50,9 +52,19 @@ pub struct Failure {
 pub struct OnFailure(Arc<dyn Fn(&Failure) + Send + Sync>);
 
 impl OnFailure {
-    /// Marks the data directory and aborts the process: no destructor may flush anything.
+    /// Marks the data directory and aborts the process: no destructor may flush anything. A full
+    /// disk is no sign of a bad one: the next start waits for room.
     pub fn abort(data_dir: PathBuf) -> OnFailure {
         OnFailure::call(move |failure| {
+            if room::is_no_space(&failure.message) {
+                let noted = room::note_full(&data_dir, &failure.to_string());
+                tracing::error!(
+                    error = %failure,
+                    noted = noted.is_ok(),
+                    "the disk is full: this node ends, and its next start waits for room"
+                );
+                std::process::abort();
+            }
             let marked = mark(&data_dir, failure, SystemTime::now());
             tracing::error!(
                 error = %failure,

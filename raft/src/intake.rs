@@ -22,6 +22,7 @@ use crate::contact::Contact;
 use crate::engine::Engine;
 use crate::log_store::entry_codec;
 use crate::node::Inner;
+use crate::room::Room;
 use crate::storage_metrics::{Gauge, StorageMetrics};
 use crate::tasks;
 use crate::types::TypeConfig;
@@ -108,6 +109,7 @@ impl Intake {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         let (engine, metrics) = (node.engine.clone(), Arc::clone(&self.metrics));
         let contact = Arc::clone(&node.contact);
+        let disk = Arc::clone(&node.storage.room);
         // Apart from the call: the engine is waited for also where the sender has gone.
         tasks::spawn(&node.runtime, "appends", async move {
             let turn = tokio::select! {
@@ -115,7 +117,7 @@ impl Intake {
                 () = superseded.cancelled() => return,
                 () = answers.closed() => return,
             };
-            serve(engine, contact, metrics, input, answers, superseded).await;
+            serve(engine, contact, (metrics, disk), input, answers, superseded).await;
             drop(turn);
         });
         ReceiverStream::new(receiver).boxed()
@@ -126,7 +128,7 @@ impl Intake {
 async fn serve(
     engine: Engine,
     contact: Arc<Contact>,
-    metrics: Arc<StorageMetrics>,
+    (metrics, disk): (Arc<StorageMetrics>, Arc<Room>),
     input: Streaming<quorate::AppendRequest>,
     answers: mpsc::Sender<Result<quorate::AppendReply, Status>>,
     superseded: CancellationToken,
@@ -141,7 +143,8 @@ async fn serve(
         }
     };
     let mut answers = Some(answers);
-    let requests = requests(input, contact, Arc::clone(&held), metrics, Arc::clone(&failed));
+    let held_now = Arc::clone(&held);
+    let requests = requests(input, contact, held_now, (metrics, disk), Arc::clone(&failed));
     let results = engine.stream_append(requests.take_until(Box::pin(ended)));
     futures::pin_mut!(results);
     while let Some(result) = results.next().await {
@@ -170,19 +173,24 @@ fn requests(
     input: Streaming<quorate::AppendRequest>,
     contact: Arc<Contact>,
     held: Held,
-    metrics: Arc<StorageMetrics>,
+    (metrics, disk): (Arc<StorageMetrics>, Arc<Room>),
     failed: Arc<Mutex<Option<Status>>>,
 ) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
     let room = Arc::new(Semaphore::new(BYTES_MAX));
     futures::stream::unfold(input, move |mut input| {
         let (room, held) = (Arc::clone(&room), Arc::clone(&held));
         let (metrics, failed) = (Arc::clone(&metrics), Arc::clone(&failed));
-        let contact = Arc::clone(&contact);
+        let (contact, disk) = (Arc::clone(&contact), Arc::clone(&disk));
         async move {
             let request = match input.message().await {
-                Ok(request) => contact
-                    .receive(request?)
-                    .map_err(|error| Status::invalid_argument(error.to_string())),
+                Ok(request) => {
+                    let request = request?;
+                    disk.check(&request).and_then(|()| {
+                        contact
+                            .receive(request)
+                            .map_err(|error| Status::invalid_argument(error.to_string()))
+                    })
+                }
                 Err(status) => Err(status),
             };
             let request = match request {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::node::Inner;
 use crate::places::PlacesCount;
+use crate::room::RoomView;
 use crate::snapshot::BuildTrouble;
 use crate::storage_metrics::StorageMetrics;
 
@@ -21,6 +22,7 @@ pub struct Metrics {
     pub state_memtable_bytes: u64,
     /// Why snapshots cannot be built; `None` while they can.
     pub snapshot_trouble: Option<BuildTrouble>,
+    pub room: RoomView,
     pub storage: Arc<StorageMetrics>,
     /// Connections to the peer listener.
     pub peer_connections: PlacesCount,
@@ -37,6 +39,7 @@ impl Metrics {
             state_disk_bytes: node.storage.state.disk_bytes(),
             state_memtable_bytes: node.storage.state.memtable_bytes(),
             snapshot_trouble: node.storage.snapshot_trouble(),
+            room: node.storage.room.view(),
             storage: Arc::clone(&node.storage.metrics),
             peer_connections: node.peer_places.count(),
         }

@@ -31,6 +31,7 @@ use crate::contact::Contact;
 use crate::log_store::LogStore;
 use crate::notes::PeerNotes;
 use crate::peers::{Peer, Peers};
+use crate::room::{Room, RoomLevel};
 use crate::snapshot_transfer::{image_of, send_snapshot};
 use crate::storage::StorageControl;
 use crate::types::{NodeMeta, Snapshot, SnapshotData, TypeConfig, Vote};
@@ -159,19 +160,39 @@ impl Connection {
     ) -> Rpc<StreamAppendResult<TypeConfig>> {
         let peer = self.peer();
         let mut client = peer.control();
-        let mut framed = frame(&self.storage.log, &self.contact, request);
+        let mut framed = frame(&self.storage.log, &self.contact, request, &self.storage.room);
         // It carries cluster time there, and the peer's wall clock back.
         let stamp = self.clocks.stamp();
         (framed.time_ms, framed.time_epoch) = (stamp.at_ms, stamp.epoch);
         let sent = self.clocks.monotonic();
         let call = client.heartbeat(peer.request(framed));
-        let reply = self.call(RPCTypes::AppendEntries, within, call).await?;
+        let reply = self.noted(within, call).await?;
         self.clocks.heard(self.target, reply.wall_ms, sent);
         let result = parse_ack(&reply);
         let ledger = self.ledger();
         ledger.asks(&request.vote);
         ledger.hears(&result);
         result
+    }
+
+    /// A heartbeat, whose reply brings news of the peer's room; one that takes no part says why.
+    async fn noted(
+        &self,
+        timeout: Duration,
+        call: impl Future<Output = Result<tonic::Response<quorate::AppendReply>, Status>>,
+    ) -> Rpc<quorate::AppendReply> {
+        let noted = async {
+            call.await.inspect_err(|status| {
+                if status.code() == Code::ResourceExhausted {
+                    self.peers.note_trouble(self.target, status.message());
+                }
+            })
+        };
+        let reply = self.call(RPCTypes::AppendEntries, timeout, noted).await?;
+        if let Some(room) = reply.room.as_ref().and_then(wire::room_from_wire) {
+            self.peers.note_room(self.target, room);
+        }
+        Ok(reply)
     }
 
     /// openraft's own back-off ends with the next write, so under load it would dial a dead peer
@@ -183,6 +204,12 @@ impl Connection {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
+        if self.lacks_room() {
+            // It would refuse all of it, each time.
+            tokio::time::sleep(REDIAL_PAUSE_MAX).await;
+            let reason = Status::unavailable("the node is below the low mark of its disk");
+            return Err(rpc_error(&reason));
+        }
         let opened = self.stream(input).await;
         if opened.is_ok() {
             self.refusals = 0;
@@ -192,6 +219,15 @@ impl Connection {
             tokio::time::sleep(pause.min(REDIAL_PAUSE_MAX)).await;
         }
         opened
+    }
+
+    fn lacks_room(&self) -> bool {
+        let reported = self.peers.room(self.target);
+        reported.is_some_and(|room| match room.level {
+            RoomLevel::Plenty => false,
+            RoomLevel::Low => !self.storage.room.is_tight(),
+            RoomLevel::Last => true,
+        })
     }
 
     async fn stream<S>(
@@ -205,10 +241,11 @@ impl Connection {
         let ledger = self.ledger();
         let (counted, noting) = (Arc::clone(&sent), ledger.clone());
         let (log, contact) = (self.storage.log.clone(), Arc::clone(&self.contact));
+        let room = Arc::clone(&self.storage.room);
         let frames = input.map(move |request| {
             counted.fetch_add(1, Ordering::Relaxed);
             noting.asks(&request.vote);
-            frame(&log, &contact, &request)
+            frame(&log, &contact, &request, &room)
         });
         let peer = self.peer();
         let mut client = peer.replication();
@@ -236,12 +273,17 @@ fn frame(
     log: &LogStore,
     contact: &Contact,
     request: &AppendEntriesRequest<TypeConfig>,
+    room: &Room,
 ) -> quorate::AppendRequest {
     if let Some(committed) = request.leader_commit {
         log.note_committed(committed.index);
     }
     let without_quorum = contact.is_without_quorum();
-    quorate::AppendRequest { without_quorum, ..wire::append_to_wire(request) }
+    quorate::AppendRequest {
+        without_quorum,
+        frees_room: room.is_tight(),
+        ..wire::append_to_wire(request)
+    }
 }
 
 fn parse_ack(reply: &quorate::AppendReply) -> Rpc<StreamAppendResult<TypeConfig>> {

@@ -1,5 +1,6 @@
 //! A node of the cluster: what the layer above talks to.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -40,6 +41,7 @@ use crate::peers::Peers;
 use crate::places::Places;
 use crate::propose::{Committed, Proposer};
 use crate::read::ReadBarrier;
+use crate::room::{self, RoomView};
 use crate::status::{NodeState, Role, Status};
 use crate::storage::StorageControl;
 use crate::tenure::Tenure;
@@ -482,6 +484,21 @@ impl Node {
     pub async fn snapshot(&self) {
         // An engine that has stopped takes the node down by itself.
         drop(self.inner.engine.trigger().snapshot().await);
+    }
+
+    /// The room of this node's disk, and on a leader that of the others as they last reported it.
+    pub fn rooms(&self) -> BTreeMap<u64, RoomView> {
+        room::rooms(&self.inner)
+    }
+
+    /// Whether this node leads and fewer than a majority have room on their disks.
+    pub fn is_tight(&self) -> bool {
+        self.inner.storage.room.is_tight()
+    }
+
+    /// Nodes that are there and take no part, as they said why.
+    pub fn troubles(&self) -> BTreeMap<u64, String> {
+        self.inner.peers.troubles()
     }
 
     /// A read of the state failed, or found what cannot be read: nothing here can be trusted any

@@ -14,7 +14,7 @@ use crate::error::LeaderHint;
 use crate::node::Inner;
 use crate::status::{LogIdView, Member, NodeState, PeerProgress, Role, Status};
 use crate::types::LeaderId;
-use crate::{admission, bootstrap, hand_over, membership, tasks};
+use crate::{admission, bootstrap, hand_over, membership, room, tasks};
 
 /// Indexes and lags in the status are this old at most.
 const STATUS_PERIOD: Duration = Duration::from_millis(100);
@@ -39,6 +39,7 @@ pub(crate) fn start(node: &Arc<Inner>) {
     spawn(node, "joint", complete_joint_changes);
     spawn(node, "retention", retain);
     spawn(node, "notes", save_notes);
+    spawn(node, "room", room::watch);
 }
 
 /// Runs `task` until the node stops.

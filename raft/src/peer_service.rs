@@ -14,6 +14,7 @@ use crate::clock_sync::Stamp;
 use crate::inbound::{Answer, InboundRun};
 use crate::node::Inner;
 use crate::places::Place;
+use crate::room::RoomLevel;
 use crate::types::LeaderId;
 use crate::wire::{self, WireError};
 use crate::{admit, bootstrap, membership, snapshot_transfer, tasks};
@@ -94,6 +95,7 @@ impl Peer for PeerService {
         request: Request<quorate::AppendRequest>,
     ) -> Result<Response<quorate::AppendReply>, Status> {
         let (_, request) = self.admit(request)?;
+        self.node.storage.room.check(&request)?;
         let stamp = Stamp { at_ms: request.time_ms, epoch: request.time_epoch };
         let request = self.node.contact.receive(request).map_err(|error| undecodable(&error))?;
         let _place = self.node.intake.heartbeat()?;
@@ -110,6 +112,7 @@ impl Peer for PeerService {
         }
         let mut reply = wire::append_result_to_wire(&result);
         reply.wall_ms = self.node.clocks.wall_ms();
+        reply.room = Some(wire::room_to_wire(&self.node.storage.room.view()));
         Ok(Response::new(reply))
     }
 
@@ -147,6 +150,11 @@ impl Peer for PeerService {
     ) -> Result<Response<quorate::TransferReply>, Status> {
         let (_, request) = self.admit(request)?;
         let request = wire::transfer_from_wire(&request).map_err(|error| undecodable(&error))?;
+        if self.node.storage.room.level() != RoomLevel::Plenty {
+            return Err(Status::unavailable(
+                "no room on the disk: this node does not take the lead",
+            ));
+        }
         let result = self.node.engine.handle_transfer_leader(request).await.map_err(stopped)?;
         Ok(Response::new(wire::transfer_result_to_wire(&result)))
     }

@@ -19,6 +19,7 @@ use tonic::{Request, Status};
 
 use crate::config::Timers;
 use crate::connect::{Dialer, PeerStream};
+use crate::room::RoomView;
 use crate::who::Identity;
 
 pub(crate) const CLUSTER_KEY: &str = "quorate-cluster";
@@ -102,6 +103,14 @@ pub(crate) struct Peers {
     /// those of reads where the reads are waited for.
     callers: Handle,
     known: Mutex<Known>,
+    /// What each peer reported last, and why it takes no part where it said so.
+    reports: Mutex<Reports>,
+}
+
+#[derive(Default)]
+struct Reports {
+    rooms: BTreeMap<u64, RoomView>,
+    troubles: BTreeMap<u64, String>,
 }
 
 #[derive(Default)]
@@ -122,11 +131,47 @@ impl Peers {
         callers: Handle,
     ) -> Arc<Peers> {
         let known = Mutex::default();
-        Arc::new(Peers { identity, dialer, timers, message_bytes_max, runtime, callers, known })
+        Arc::new(Peers {
+            identity,
+            dialer,
+            timers,
+            message_bytes_max,
+            runtime,
+            callers,
+            known,
+            reports: Mutex::default(),
+        })
     }
 
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What a peer reported with a heartbeat.
+    pub(crate) fn note_room(&self, node: u64, room: RoomView) {
+        let mut reports = self.reports.lock();
+        reports.rooms.insert(node, room);
+        reports.troubles.remove(&node);
+    }
+
+    /// A peer is there and takes no part.
+    pub(crate) fn note_trouble(&self, node: u64, reason: &str) {
+        let mut reports = self.reports.lock();
+        if reports.troubles.get(&node).is_none_or(|known| known != reason) {
+            reports.troubles.insert(node, reason.to_owned());
+        }
+    }
+
+    pub(crate) fn room(&self, node: u64) -> Option<RoomView> {
+        self.reports.lock().rooms.get(&node).copied()
+    }
+
+    pub(crate) fn rooms(&self) -> BTreeMap<u64, RoomView> {
+        self.reports.lock().rooms.clone()
+    }
+
+    pub(crate) fn troubles(&self) -> BTreeMap<u64, String> {
+        self.reports.lock().troubles.clone()
     }
 
     /// Takes over the addresses of a membership.

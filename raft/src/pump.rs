@@ -23,6 +23,7 @@ use crate::inbound::{Answer, Inbound};
 use crate::leadership::Leadership;
 use crate::peers::Peers;
 use crate::propose::{Proposer, RunBounds, Waiting, encode_batch};
+use crate::room::{FreesRoom, Room};
 use crate::storage_metrics::StorageMetrics;
 use crate::types::{LeaderId, Payload};
 
@@ -31,6 +32,9 @@ use window::{Progress, Window};
 /// A leader that refuses is between two states that change within milliseconds (a lease that is
 /// not granted yet, a transfer under way).
 const REFUSED_PAUSE: Duration = Duration::from_millis(3);
+
+/// Between two looks at a disk without room.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(50);
 
 /// Between two attempts to open a stream to the same leader.
 const REDIAL_PAUSE: Duration = Duration::from_millis(20);
@@ -50,6 +54,7 @@ pub(crate) struct Pump {
     pub(crate) clocks: Arc<ClockSync>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<StorageMetrics>,
+    pub(crate) room: Arc<Room>,
     pub(crate) cancel: CancellationToken,
     /// Whose turn it was to begin the last batch.
     pub(crate) others_first: bool,
@@ -126,6 +131,10 @@ impl Pump {
         let mut paused_until: Option<Instant> = None;
         let mut gathering = Gathering::default();
         loop {
+            // A leader without room hands over; until then nothing is appended here.
+            if paused_until.is_none() && !self.has_room() {
+                paused_until = Some(Instant::now() + NO_ROOM_PAUSE);
+            }
             while window.has_room()
                 && paused_until.is_none()
                 && gathering.is_due(window.n_under_way(), self.waiting(), &self.limits)
@@ -175,6 +184,10 @@ impl Pump {
         self.metrics.apply_waiting_bytes.set(0);
         // What is still in flight is told to its origins by dropping it.
         self.inbound.close();
+    }
+
+    fn has_room(&self) -> bool {
+        self.room.takes(FreesRoom::from(self.room.is_tight()))
     }
 
     /// Commands that a batch would take.

@@ -25,6 +25,7 @@ use crate::convert::{
 };
 use crate::durable;
 use crate::failure::{Area, OnFailure};
+use crate::room::is_no_space;
 use crate::types::{LogId, StoredMembership};
 
 pub use image::{Pinned, Row};
@@ -51,6 +52,11 @@ pub enum StateOpenError {
         path.display()
     )]
     Rocks { path: PathBuf, source: rocksdb::Error },
+    #[error(
+        "state {}: the disk is full: {source}; make room, this node's state is whole",
+        path.display()
+    )]
+    Full { path: PathBuf, source: rocksdb::Error },
     #[error("state {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error(
@@ -188,6 +194,9 @@ impl Tables {
             |source| {
                 if is_in_use(&source) {
                     return StateOpenError::InUse(path.to_owned());
+                }
+                if is_no_space(source.as_ref()) {
+                    return StateOpenError::Full { path: path.to_owned(), source };
                 }
                 StateOpenError::Rocks { path: path.to_owned(), source }
             },
@@ -374,6 +383,18 @@ impl Tables {
         self.db.flush_cfs_opt(&families, &options)
     }
 
+    /// Flushes and compactions in the background that failed since the tables were opened.
+    pub(crate) fn failed_jobs(&self) -> u64 {
+        failed_jobs(&self.db)
+    }
+
+    /// Whether compactions wait from now on.
+    pub(crate) fn pause_compactions(&self, pause: bool) {
+        let mut families = vec![self.family(FAMILY_RAFT)];
+        families.extend(Table::ALL.iter().map(|table| self.family(table.name())));
+        pause_compactions(&self.db, &families, pause);
+    }
+
     /// Hard-links an image of everything written so far into `path`, which must not exist.
     pub(crate) fn checkpoint(&self, path: &Path) -> Result<(), rocksdb::Error> {
         Checkpoint::new(&self.db)?.create_checkpoint(path)
@@ -393,6 +414,19 @@ impl Tables {
             self.db.property_int_value_cf(self.family(table.name()), name).ok().flatten()
         };
         Table::ALL.iter().filter_map(of).sum()
+    }
+}
+
+pub(crate) fn failed_jobs(db: &DB) -> u64 {
+    db.property_int_value("rocksdb.background-errors").ok().flatten().unwrap_or_default()
+}
+
+pub(crate) fn pause_compactions(db: &DB, families: &[&ColumnFamily], pause: bool) {
+    let value = if pause { "true" } else { "false" };
+    for family in families {
+        if let Err(error) = db.set_options_cf(*family, &[("disable_auto_compactions", value)]) {
+            tracing::warn!(%error, pause, "compactions are not paused or resumed");
+        }
     }
 }
 

@@ -39,7 +39,7 @@ use crate::storage::Storage;
 use crate::tenure::watch_tenure;
 use crate::types::NodeMeta;
 use crate::who::Identity;
-use crate::{bootstrap, failure, observe, tasks};
+use crate::{bootstrap, failure, observe, room, tasks};
 
 /// Runs on the node's own threads, `handle`; those who will ask the node wait on `callers`.
 pub(crate) async fn start(
@@ -165,6 +165,7 @@ pub(crate) async fn start(
         clocks,
         limits: inner.limits,
         metrics: Arc::clone(&inner.storage.metrics),
+        room: Arc::clone(&inner.storage.room),
         cancel: cancel.clone(),
         others_first: false,
     };
@@ -225,7 +226,15 @@ async fn open_storage(
     let storage = opening
         .await
         .map_err(|error| StartError::Consensus(error.to_string()))?
-        .map_err(|error| StartError::Storage(Box::new(error)))?;
+        .map_err(|error| {
+            let text = error.to_string();
+            if room::is_no_space(&text)
+                && let Err(error) = room::note_full(&options.data_dir, &text)
+            {
+                tracing::warn!(%error, "the full disk is not noted");
+            }
+            StartError::Storage(Box::new(error))
+        })?;
     let used = storage.log.last_log_id().is_some() || storage.control.vote().is_some();
     if stored.used && !used {
         return Err(StartError::Identity {

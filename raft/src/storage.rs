@@ -9,8 +9,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -27,6 +28,7 @@ use crate::generation::{Generation, GenerationError};
 use crate::log_store::{DiskSeam, LogOpenError, LogOptions, LogStore, RocksLog, RocksLogError};
 use crate::retention::{Retention, RetentionPolicy};
 use crate::rocks::{Position, RocksMemory, StateMemory, StateOpenError};
+use crate::room::{Room, RoomLevel, RoomPolicy};
 use crate::snapshot::{
     BuildTrouble, Builder, Image, OnStep, Receiving, Shelf, SnapshotError, SnapshotSource,
     sweep_received,
@@ -47,6 +49,7 @@ pub struct StorageOptions {
     pub flush: FlushPolicy,
     pub compaction: CompactionPace,
     pub retention: RetentionPolicy,
+    pub room: RoomPolicy,
     pub ring: RingLimits,
     pub on_failure: OnFailure,
     pub on_step: OnStep,
@@ -64,6 +67,7 @@ impl StorageOptions {
             flush: FlushPolicy::default(),
             compaction: CompactionPace::default(),
             retention: RetentionPolicy::default(),
+            room: RoomPolicy::OFF,
             ring: RingLimits::default(),
             on_step: OnStep::nothing(),
         }
@@ -111,6 +115,7 @@ pub struct StorageControl {
     pub state: StateHandle,
     pub log: LogStore,
     pub metrics: Arc<StorageMetrics>,
+    pub room: Arc<Room>,
     core: Arc<Core>,
     builder: Builder,
     worker: WorkerHandle,
@@ -131,9 +136,12 @@ impl Storage {
         std::fs::create_dir_all(&data_dir)
             .map_err(|source| StorageOpenError::Io { path: data_dir.clone(), source })?;
         let metrics = Arc::new(StorageMetrics::default());
+        let room = Room::open(&data_dir, options.room);
         let log_path = data_dir.join(LOG_DIR);
+        let log_disk = Arc::new(RocksLog::open(&log_path)?.with_room(room.clone()));
+        let log_probe = Arc::downgrade(&log_disk);
         let log = LogStore::open(
-            options.log_disk.around(Arc::new(RocksLog::open(&log_path)?)),
+            options.log_disk.around(log_disk),
             options.node,
             options.log.clone(),
             metrics.clone(),
@@ -162,6 +170,7 @@ impl Storage {
             flusher: Flusher::new(options.flush),
             shelf,
             retention: Retention::new(options.retention),
+            room,
             metrics: metrics.clone(),
             on_failure: options.on_failure.clone(),
             log_durable: Box::new(log.durable_probe()),
@@ -169,7 +178,7 @@ impl Storage {
             log_bytes: Box::new(log.size_probe()),
         });
         let builder = Builder::new(core.clone(), data_dir.clone(), memory, options.on_step.clone());
-        start(core, builder, log, metrics, options.compaction)
+        start(core, builder, log, log_probe, options.compaction)
             .map_err(|source| StorageOpenError::Io { path: data_dir, source })
     }
 }
@@ -178,7 +187,7 @@ fn start(
     core: Arc<Core>,
     builder: Builder,
     log: LogStore,
-    metrics: Arc<StorageMetrics>,
+    log_probe: Weak<RocksLog>,
     pace: CompactionPace,
 ) -> io::Result<Storage> {
     let worker = Worker::spawn(core.clone())?;
@@ -191,18 +200,74 @@ fn start(
     let compactor = std::thread::Builder::new()
         .name("compaction".into())
         .spawn(move || apply::compact(&compacting, &pace, &stopped))?;
+    let (measuring, stopped) = (core.clone(), stop.clone());
+    let measurer = std::thread::Builder::new()
+        .name("room".into())
+        .spawn(move || measure_room(&measuring, &log_probe, &stopped))?;
     let machine = StateMachine::new(core.clone(), worker.clone(), builder.clone());
     let control = StorageControl {
         state: machine.handle(),
         log: log.clone(),
-        metrics,
+        metrics: core.metrics.clone(),
+        room: core.room.clone(),
         core,
         builder,
         worker,
         stop,
-        background: Arc::new(Mutex::new(vec![flusher, compactor])),
+        background: Arc::new(Mutex::new(vec![flusher, compactor, measurer])),
     };
     Ok(Storage { log, machine, control })
+}
+
+/// How often the free space is measured.
+const ROOM_PERIOD: Duration = Duration::from_millis(100);
+/// With less room no compaction begins: its output comes before its input goes.
+const COMPACTION_BYTES_MIN: u64 = 128 << 20;
+
+/// Measures the room until `stop`, and keeps RocksDB's background work within it: a compaction
+/// that meets the end of the disk stops the store's background work for good.
+fn measure_room(core: &Core, log: &Weak<RocksLog>, stop: &Stop) {
+    let mut pauses = None;
+    let mut forgot_full = false;
+    while stop.rest(ROOM_PERIOD) {
+        core.room.measure();
+        let view = core.room.view();
+        if view.level == RoomLevel::Plenty && !forgot_full {
+            core.room.forget_full();
+            forgot_full = true;
+        }
+        let tables = core.current.load_full().tables.clone();
+        let log = log.upgrade();
+        let failed_jobs = [Some(tables.failed_jobs()), log.as_ref().map(|log| log.failed_jobs())];
+        if failed_jobs.into_iter().flatten().any(|n_jobs| n_jobs > 0) {
+            core.on_failure.report(Area::State, failed_job(view.free_bytes));
+            return;
+        }
+        let is_short = view.low_bytes > 0 && view.free_bytes < COMPACTION_BYTES_MIN;
+        if pauses == Some(is_short) {
+            continue;
+        }
+        if pauses.replace(is_short).is_some() || is_short {
+            tracing::warn!(
+                paused = is_short,
+                free_bytes = view.free_bytes,
+                "compactions of tables"
+            );
+            tables.pause_compactions(is_short);
+            if let Some(log) = log {
+                log.pause_compactions(is_short);
+            }
+        }
+    }
+}
+
+/// RocksDB keeps to itself why a job in the background failed.
+fn failed_job(free_bytes: u64) -> String {
+    let reason = match free_bytes < COMPACTION_BYTES_MIN {
+        true => "No space left on device",
+        false => "see its LOG file",
+    };
+    format!("a flush or compaction in the background failed: {reason}")
 }
 
 /// A log that lost its end looks like one of a healthy, late follower to openraft, and would vote.
@@ -357,7 +422,9 @@ impl StorageControl {
                 tracing::error!("a thread of the storage panicked");
             }
         }
-        let flushed = self.state.flush();
+        // What is not flushed is applied again from the log.
+        let has_room = self.room.allows_flush(self.core.metrics.state_unflushed_bytes.get());
+        let flushed = if has_room { self.state.flush() } else { Ok(()) };
         let log = self.log.stop();
         flushed?;
         log.map_err(|error| Failure { area: Area::Log, message: error.to_string() })

@@ -11,6 +11,7 @@ use crate::convert::{
     ConvertError, log_id_from_proto, log_id_to_proto, membership_from_proto, membership_to_proto,
     vote_from_proto, vote_to_proto,
 };
+use crate::room::{RoomLevel, RoomView};
 use crate::types::{Entry, EntryPayload, LogId, Payload, TypeConfig, Vote};
 
 /// A peer's message that cannot be understood: the call fails, nothing of it is used.
@@ -105,7 +106,7 @@ pub(crate) fn append_result_to_wire(
             append_reply::Result::HigherVote(vote_to_proto(vote))
         }
     };
-    quorate::AppendReply { result: Some(result), wall_ms: 0 }
+    quorate::AppendReply { result: Some(result), wall_ms: 0, room: None }
 }
 
 pub(crate) fn append_result_from_wire(
@@ -120,6 +121,32 @@ pub(crate) fn append_result_from_wire(
             Err(StreamAppendError::HigherVote(vote_from_proto(vote)))
         }
     })
+}
+
+pub(crate) fn room_to_wire(room: &RoomView) -> quorate::Room {
+    let level = match room.level {
+        RoomLevel::Last => quorate::RoomLevel::Last,
+        RoomLevel::Low => quorate::RoomLevel::Low,
+        RoomLevel::Plenty => quorate::RoomLevel::Plenty,
+    };
+    quorate::Room {
+        level: level.into(),
+        free_bytes: room.free_bytes,
+        low_bytes: room.low_bytes,
+        ballast_bytes: room.ballast_bytes,
+    }
+}
+
+/// `None` where the sender knows more levels than this node.
+pub(crate) fn room_from_wire(room: &quorate::Room) -> Option<RoomView> {
+    let level = match room.level() {
+        quorate::RoomLevel::Last => RoomLevel::Last,
+        quorate::RoomLevel::Low => RoomLevel::Low,
+        quorate::RoomLevel::Plenty => RoomLevel::Plenty,
+        quorate::RoomLevel::Unspecified => return None,
+    };
+    let quorate::Room { free_bytes, low_bytes, ballast_bytes, .. } = *room;
+    Some(RoomView { level, free_bytes, low_bytes, ballast_bytes })
 }
 
 pub(crate) fn vote_request_to_wire(request: &VoteRequest<TypeConfig>) -> quorate::VoteRequest {

@@ -2,13 +2,14 @@
 
 mod listen;
 mod stop;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use raft::failure::note_end;
-use raft::{Endpoints, Node, NodeOptions};
+use raft::{Endpoints, Node, NodeOptions, RoomPolicy};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -51,6 +52,14 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen(stop_with_stdin)?;
     let connections = Connections::of_files(crate::edge::files::raise_limit());
     let listeners = Listeners::bind(&config).await?;
+    // Opening the stores on a full disk would fail half-way, and again at each start.
+    tokio::select! {
+        () = waiting::for_room(&listeners, &config.data_dir, config.disk_low_bytes) => {}
+        reason = signals.next() => {
+            info!(%reason, "stopped while waiting for room");
+            return Ok(());
+        }
+    }
     let config = Arc::new(config);
     let tasks = Tasks::new();
     let topics = PeerTopics::new();
@@ -164,6 +173,8 @@ fn node_options(config: &Config, listener: tokio::net::TcpListener) -> NodeOptio
     options.timers.propose = config.request_timeout;
     options.storage.retention.snapshot_log_bytes = config.snapshot_log_bytes;
     options.storage.retention.keep_log_bytes = config.log_kept_bytes;
+    options.storage.room =
+        RoomPolicy { low_bytes: config.disk_low_bytes, ballast_bytes: config.disk_ballast_bytes };
     options.limits.snapshot_bytes_per_s = config.snapshot_bytes_per_s;
     options.version = env!("CARGO_PKG_VERSION").to_owned();
     let data_dir = config.data_dir.clone();

@@ -91,6 +91,10 @@ settings! {
         "Log kept behind the newest snapshot for followers that were away";
     LIMITS: "snapshot-send-rate" "SIZE" Some("64MiB"),
         "Bytes of a snapshot sent to another node each second";
+    LIMITS: "disk-low-mark" "SIZE" Some("512MiB"),
+        "Free space below which this node takes no writes and does not lead; 0 switches it off";
+    LIMITS: "disk-ballast" "SIZE" Some("64MiB"),
+        "Space allocated beforehand for deletes, compactions and votes on a full disk; 0 for none";
     PROCESS: "worker-threads" "COUNT" Some("0"),
         "Threads that serve clients; 0 takes one per core";
     PROCESS: "log-level" "FILTER" Some("info"),

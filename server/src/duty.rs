@@ -9,6 +9,7 @@ mod digest;
 mod driver;
 mod expiry;
 mod level;
+mod room;
 mod time;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lease_clock::Leases;
 
 pub(crate) use digest::recorded_digest;
+pub(crate) use room::is_full;
 
 /// Periods of the duties.
 #[derive(Clone, Debug)]
@@ -51,5 +53,6 @@ pub fn start(node: Node, leases: Arc<Leases>, options: DutyOptions, stop: Cancel
         driver::run(digest::DigestCheck::new(node.clone(), &options), &tenure);
         driver::run(level::Level::new(node.clone(), &options), &tenure);
         driver::run(time::SetTime::new(node.clone(), &options), &tenure);
+        driver::run(room::RoomAlarm::new(node.clone()), &tenure);
     });
 }

@@ -29,6 +29,21 @@ impl Disk {
         Ok(Disk { mounted_at: at.to_owned(), is_frozen: false })
     }
 
+    /// As [`Disk::mount`] with so many bytes, none of which is kept for root, and empty.
+    ///
+    /// # Errors
+    /// As [`Disk::mount`].
+    pub fn mount_sized(at: &Path, n_bytes: u64) -> Result<Disk> {
+        std::fs::create_dir_all(at).with_context(|| format!("making {}", at.display()))?;
+        let image = at.with_extension("ext4");
+        run(Command::new("truncate").args(["--size", &n_bytes.to_string()]).arg(&image))?;
+        run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image))?;
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(at))?;
+        let disk = Disk { mounted_at: at.to_owned(), is_frozen: false };
+        std::fs::remove_dir(at.join("lost+found")).context("removing lost+found")?;
+        Ok(disk)
+    }
+
     /// Every write waits from now on.
     ///
     /// # Errors

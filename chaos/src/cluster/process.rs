@@ -105,6 +105,14 @@ impl Process {
         self.child.as_mut()?.try_wait().ok().flatten()
     }
 
+    /// Forgets a process that has exited by itself, so that it can be started again.
+    pub fn forget(&mut self) {
+        if self.exited_by_itself().is_some() {
+            self.child = None;
+            self.stopped = false;
+        }
+    }
+
     /// SIGKILL, returned at once: [`Process::reap`] must follow.
     ///
     /// # Errors

@@ -44,7 +44,7 @@ impl Stop {
     }
 
     /// Whether to go on after this much time.
-    fn rest(&self, time: Duration) -> bool {
+    pub(crate) fn rest(&self, time: Duration) -> bool {
         let mut stopped = self.stopped.lock();
         if !*stopped {
             self.changed.wait_for(&mut stopped, time);

@@ -34,6 +34,9 @@ impl Default for FlushPolicy {
     }
 }
 
+/// A flush that found no room waits so long.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+
 #[derive(Debug, Default)]
 struct Unflushed {
     bytes: usize,
@@ -113,6 +116,11 @@ impl Flusher {
                     let wait = due_in.min(Duration::from_millis(500));
                     self.changed.wait_for(&mut unflushed, wait);
                 }
+            }
+            // Without room it would fail, and with it the node. The log holds all of it.
+            if !core.room.allows_flush(self.unflushed.lock().bytes as u64) {
+                std::thread::sleep(FULL_PAUSE);
+                continue;
             }
             if self.flush_now(core).is_err() {
                 return;

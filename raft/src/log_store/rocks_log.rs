@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
@@ -9,6 +10,7 @@ use rocksdb::{
 };
 
 use crate::rocks;
+use crate::room::{Room, is_no_space};
 
 use super::disk::{Fact, LogBatch, LogChange, LogDisk, VisitRow};
 use super::wal_tail::{self, Tail};
@@ -31,6 +33,11 @@ pub enum RocksLogError {
     #[error("log {}: another process has it open: stop that one first", .0.display())]
     InUse(PathBuf),
     #[error(
+        "log {}: the disk is full: {source}; make room, this node's log is whole",
+        path.display()
+    )]
+    Full { path: PathBuf, source: rocksdb::Error },
+    #[error(
         "log {}: {source}; if the disk is sound, this node's log is lost: replace it with \
          `quorate member replace`",
         path.display()
@@ -49,6 +56,8 @@ pub enum RocksLogError {
 
 pub struct RocksLog {
     db: DB,
+    /// Asked before each write, where there is one.
+    room: Option<Arc<Room>>,
 }
 
 impl RocksLog {
@@ -92,9 +101,27 @@ impl RocksLog {
                 if rocks::is_in_use(&source) {
                     return RocksLogError::InUse(path.to_owned());
                 }
+                if is_no_space(source.as_ref()) {
+                    return RocksLogError::Full { path: path.to_owned(), source };
+                }
                 RocksLogError::Rocks { path: path.to_owned(), source }
             })?;
-        Ok(RocksLog { db })
+        Ok(RocksLog { db, room: None })
+    }
+
+    /// Gives ballast up before a write that would not fit.
+    pub(crate) fn with_room(self, room: Arc<Room>) -> RocksLog {
+        RocksLog { room: Some(room), ..self }
+    }
+
+    /// Flushes and compactions in the background that failed since the log was opened.
+    pub(crate) fn failed_jobs(&self) -> u64 {
+        rocks::failed_jobs(&self.db)
+    }
+
+    /// Whether compactions wait from now on.
+    pub(crate) fn pause_compactions(&self, pause: bool) {
+        rocks::pause_compactions(&self.db, &[self.family(FAMILY_LOG)], pause);
     }
 
     /// Opens a log that nothing may change; RocksDB's own messages go to `messages`.
@@ -111,7 +138,7 @@ impl RocksLog {
         options.set_db_log_dir(messages);
         let db = DB::open_cf_descriptors_read_only(&options, path, families(), false)
             .map_err(|source| RocksLogError::Rocks { path: path.to_owned(), source })?;
-        Ok(RocksLog { db })
+        Ok(RocksLog { db, room: None })
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
@@ -197,9 +224,18 @@ fn index_of(key: &[u8]) -> io::Result<u64> {
 
 impl LogDisk for RocksLog {
     fn write(&self, changes: LogBatch, sync: bool) -> io::Result<()> {
+        let is_vote =
+            |change: &LogChange| matches!(change, LogChange::Record { fact: Fact::Vote, .. });
+        let has_vote = changes.changes.iter().any(is_vote);
         let mut batch = WriteBatch::default();
         for change in changes.changes {
             self.add(&mut batch, change);
+        }
+        if let Some(room) = &self.room {
+            room.before_write(batch.size_in_bytes() as u64);
+            if has_vote {
+                room.before_vote();
+            }
         }
         let mut options = WriteOptions::default();
         options.set_sync(sync);

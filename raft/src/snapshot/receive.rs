@@ -80,7 +80,9 @@ impl Receiving {
     }
 
     fn check_room(&self) -> Result<(), SnapshotError> {
-        let needed = self.manifest.size_bytes - self.have.iter().sum::<u64>() + FREE_BYTES_MIN;
+        // A node that would be below its low mark with it could not use it.
+        let spare = FREE_BYTES_MIN.max(self.shared.core.room.view().low_bytes);
+        let needed = self.manifest.size_bytes - self.have.iter().sum::<u64>() + spare;
         match free_bytes(&self.dir) {
             Some(free) if free < needed => {
                 Err(SnapshotError::NoRoom { path: self.dir.clone(), needed, free })

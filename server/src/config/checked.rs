@@ -32,6 +32,8 @@ mod bound {
     pub(super) const REQUEST_BYTES: (u64, u64) = (4 << 10, 64 << 20);
     pub(super) const LOG_BYTES: (u64, u64) = (64 << 10, 1 << 40);
     pub(super) const SEND_RATE: (u64, u64) = (1 << 20, 1 << 40);
+    pub(super) const DISK_LOW: (u64, u64) = (0, 1 << 40);
+    pub(super) const DISK_BALLAST: (u64, u64) = (0, 64 << 30);
     pub(super) const THREADS: (u64, u64) = (0, 1024);
     /// Heartbeats that must fit into the shortest election timeout.
     pub(super) const HEARTBEATS_PER_ELECTION: u32 = 3;
@@ -81,6 +83,8 @@ pub(crate) struct Config {
     pub(crate) snapshot_log_bytes: u64,
     pub(crate) log_kept_bytes: u64,
     pub(crate) snapshot_bytes_per_s: u64,
+    pub(crate) disk_low_bytes: u64,
+    pub(crate) disk_ballast_bytes: u64,
     pub(crate) worker_threads: usize,
     pub(crate) log_filter: tracing_subscriber::filter::Targets,
     pub(crate) log_format: LogFormat,
@@ -167,6 +171,8 @@ impl Config {
             log_kept_bytes: reader.required("log-kept-bytes", size_bytes(bound::LOG_BYTES))?,
             snapshot_bytes_per_s: reader
                 .required("snapshot-send-rate", size_bytes(bound::SEND_RATE))?,
+            disk_low_bytes: reader.required("disk-low-mark", size_bytes(bound::DISK_LOW))?,
+            disk_ballast_bytes: reader.required("disk-ballast", size_bytes(bound::DISK_BALLAST))?,
             worker_threads: narrow(reader.required("worker-threads", count(bound::THREADS))?),
             log_filter: reader.required("log-level", log_level)?,
             log_format: reader.required("log-format", log_format)?,

@@ -67,6 +67,8 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         snapshot-log-bytes = 256MiB (default)
         log-kept-bytes = 256MiB (default)
         snapshot-send-rate = 64MiB (default)
+        disk-low-mark = 512MiB (default)
+        disk-ballast = 64MiB (default)
         worker-threads = 2 (quorate.toml:4)
         log-level = info (default)
         log-format = text (default)"#]]

@@ -1,7 +1,7 @@
 //! Log, state and snapshots on disk, and what waits for them.
 
-use raft::Metrics;
 use raft::storage_metrics::Histogram;
+use raft::{Metrics, RoomLevel};
 
 use super::page::Page;
 
@@ -10,6 +10,35 @@ pub(super) fn write(page: &mut Page, metrics: &Metrics) {
     log(page, metrics);
     state(page, metrics);
     snapshots(page, metrics);
+    room(page, metrics);
+}
+
+fn room(page: &mut Page, metrics: &Metrics) {
+    let gauges = [
+        (
+            "quorate_storage_disk_free_bytes",
+            "Free space of the disk that holds the data directory",
+            metrics.room.free_bytes,
+        ),
+        (
+            "quorate_storage_disk_low_bytes",
+            "Free space below which this node takes no writes and does not lead",
+            metrics.room.low_bytes,
+        ),
+        (
+            "quorate_storage_disk_ballast_bytes",
+            "What is left of the space that is held for deletes, compactions and votes",
+            metrics.room.ballast_bytes,
+        ),
+        (
+            "quorate_storage_disk_is_full",
+            "1 while this node takes no writes because its disk is below the low mark",
+            u64::from(metrics.room.level < RoomLevel::Plenty),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        page.gauge(name, help, value);
+    }
 }
 
 fn waiting(page: &mut Page, metrics: &Metrics) {

@@ -17,6 +17,7 @@ mod lease;
 mod limits;
 mod maintenance;
 mod reflection;
+mod room;
 mod watch;
 mod wide;
 
@@ -53,6 +54,7 @@ pub struct Etcd {
     past_images: Arc<PastImages>,
     scans: Arc<Scans>,
     wide_writes: Semaphore,
+    room: Arc<room::RoomGate>,
     stop: CancellationToken,
 }
 
@@ -73,6 +75,7 @@ impl Etcd {
             past_images: PastImages::new(stop.clone()),
             scans,
             wide_writes: Semaphore::new(limits.wide_writes_max.max(1)),
+            room: room::RoomGate::start(node.clone(), stop.clone()),
             node,
             limits,
             stop,
@@ -140,6 +143,7 @@ impl Etcd {
         kind: quorate::command::Kind,
         deadline: Deadline,
     ) -> Result<Response, Status> {
+        self.room.admit(&kind)?;
         let _permit =
             if wide::is_wide(&kind) { Some(self.admit_wide(&deadline).await?) } else { None };
         let command = quorate::Command { fence: None, kind: Some(kind) };

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use proto::admin;
-use raft::{Node, NodeState, Role};
+use raft::{Node, NodeState, Role, RoomLevel};
 use statemachine::limits::CLOCK_SKEW_WARN_MS;
 
+use crate::config::checked::show_size;
 use crate::coordinator::Coordinator;
 use crate::metrics::resident_bytes;
 
@@ -54,6 +55,7 @@ pub(super) fn of(node: &Node, data_dir: &Path, started: Instant) -> admin::NodeS
             trouble.attempts, trouble.error
         ));
     }
+    add_room(&mut reply, node, &status);
     for member in &status.members {
         if status.peers.get(&member.id).is_some_and(|progress| progress.forgot) {
             reply.warnings.push(format!(
@@ -97,6 +99,30 @@ fn add_clock(reply: &mut admin::NodeStatus, node: &Node, status: &raft::Status) 
     reply
         .warnings
         .push(format!("this machine's clock is {skew} {side} cluster time: have it set by NTP"));
+}
+
+/// Free space here, and on the leader what the others report; who takes no part, as it said why.
+fn add_room(reply: &mut admin::NodeStatus, node: &Node, status: &raft::Status) {
+    let name = |id: u64| status.member(id).map_or("a node", |member| member.meta.name.as_str());
+    for (id, room) in node.rooms() {
+        if id == status.node {
+            reply.disk_free_bytes = room.free_bytes;
+            reply.disk_low_bytes = room.low_bytes;
+            reply.disk_ballast_bytes = room.ballast_bytes;
+        }
+        if room.level < RoomLevel::Plenty {
+            reply.warnings.push(format!(
+                "the disk of {} is full: {} free, below its low mark of {}; it takes no writes and \
+                 does not lead until there is room",
+                name(id),
+                show_size(room.free_bytes),
+                show_size(room.low_bytes)
+            ));
+        }
+    }
+    for (id, trouble) in node.troubles() {
+        reply.warnings.push(format!("{} takes no part: {trouble}", name(id)));
+    }
 }
 
 fn add_state(reply: &mut admin::NodeStatus, node: &Node) {
