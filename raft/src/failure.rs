@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::room;
+use crate::{quarantine, room};
 
 pub use ends::{RestartLoop, admit_restart, note_end};
 
@@ -26,6 +26,8 @@ const POISON_WINDOW: Duration = Duration::from_secs(60 * 60);
 pub enum Area {
     Log,
     State,
+    /// What the state holds cannot be read or is wrong, while the log is sound.
+    Rows,
     Snapshot,
 }
 
@@ -33,7 +35,7 @@ impl fmt::Display for Area {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Area::Log => "log",
-            Area::State => "state",
+            Area::State | Area::Rows => "state",
             Area::Snapshot => "snapshot",
         })
     }
@@ -64,6 +66,11 @@ impl OnFailure {
                     "the disk is full: this node ends, and its next start waits for room"
                 );
                 std::process::abort();
+            }
+            if failure.area == Area::Rows
+                && let Err(error) = quarantine::enter(&data_dir, &failure.message)
+            {
+                tracing::error!(%error, "the quarantine of this node is not noted");
             }
             let marked = mark(&data_dir, failure, SystemTime::now());
             tracing::error!(

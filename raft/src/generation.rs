@@ -182,6 +182,35 @@ impl Generation {
     }
 }
 
+impl Generation {
+    /// An empty one beside whatever is there; it never becomes the current one.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn open_beside(
+        data_dir: &Path,
+        memory: &StateMemory,
+    ) -> Result<Generation, GenerationError> {
+        let sm_dir = state_dir(data_dir);
+        std::fs::create_dir_all(&sm_dir).map_err(io_error(&sm_dir))?;
+        let number = highest(&sm_dir)? + 1;
+        let tables = Tables::create(&path_of(&sm_dir, number), memory)?;
+        tables.retire();
+        Ok(Generation::load(number, tables)?)
+    }
+}
+
+/// The highest number of a generation that is there.
+fn highest(sm_dir: &Path) -> Result<u64, GenerationError> {
+    let mut highest = 0;
+    for entry in std::fs::read_dir(sm_dir).map_err(io_error(sm_dir))? {
+        let name = entry.map_err(io_error(sm_dir))?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(GENERATION_PREFIX));
+        highest = highest.max(number.and_then(|number| number.parse().ok()).unwrap_or(0));
+    }
+    Ok(highest)
+}
+
 /// Batches of pairs that wait for the views to be built of them.
 const BATCHES_AHEAD: usize = 4;
 

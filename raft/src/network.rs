@@ -181,13 +181,8 @@ impl Connection {
         timeout: Duration,
         call: impl Future<Output = Result<tonic::Response<quorate::AppendReply>, Status>>,
     ) -> Rpc<quorate::AppendReply> {
-        let noted = async {
-            call.await.inspect_err(|status| {
-                if status.code() == Code::ResourceExhausted {
-                    self.peers.note_trouble(self.target, status.message());
-                }
-            })
-        };
+        let noted =
+            async { call.await.inspect_err(|status| self.peers.note_refusal(self.target, status)) };
         let reply = self.call(RPCTypes::AppendEntries, timeout, noted).await?;
         if let Some(room) = reply.room.as_ref().and_then(wire::room_from_wire) {
             self.peers.note_room(self.target, room);

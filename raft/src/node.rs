@@ -37,7 +37,7 @@ use crate::intake::Intake;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::notes::PeerNotes;
-use crate::peers::Peers;
+use crate::peers::{Peers, Trouble};
 use crate::places::Places;
 use crate::propose::{Committed, Proposer};
 use crate::read::ReadBarrier;
@@ -486,6 +486,12 @@ impl Node {
         drop(self.inner.engine.trigger().snapshot().await);
     }
 
+    /// The state of this node is wrong: ends it. Its next start keeps log and vote, and takes the
+    /// state of another node before it takes part again.
+    pub fn quarantine(&self, reason: &str) {
+        self.inner.storage.quarantine(reason);
+    }
+
     /// The room of this node's disk, and on a leader that of the others as they last reported it.
     pub fn rooms(&self) -> BTreeMap<u64, RoomView> {
         room::rooms(&self.inner)
@@ -496,9 +502,13 @@ impl Node {
         self.inner.storage.room.is_tight()
     }
 
-    /// Nodes that are there and take no part, as they said why.
-    pub fn troubles(&self) -> BTreeMap<u64, String> {
-        self.inner.peers.troubles()
+    /// On a leader: the members that answer and take no part, with their reasons.
+    pub fn troubles(&self) -> BTreeMap<u64, Trouble> {
+        match self.inner.leadership.borrow().mine {
+            Some(_) => self.inner.peers.troubles(),
+            // What an earlier leadership heard may be long out of date.
+            None => BTreeMap::new(),
+        }
     }
 
     /// A read of the state failed, or found what cannot be read: nothing here can be trusted any

@@ -14,7 +14,7 @@ use crate::error::LeaderHint;
 use crate::node::Inner;
 use crate::status::{LogIdView, Member, NodeState, PeerProgress, Role, Status};
 use crate::types::LeaderId;
-use crate::{admission, bootstrap, hand_over, membership, room, tasks};
+use crate::{admission, bootstrap, hand_over, membership, quarantine, room, tasks};
 
 /// Indexes and lags in the status are this old at most.
 const STATUS_PERIOD: Duration = Duration::from_millis(100);
@@ -62,12 +62,20 @@ async fn watch_status(node: Arc<Inner>) {
     let mut server_metrics = node.engine.server_metrics();
     let mut tick = tokio::time::interval(STATUS_PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut noted = Vec::new();
     loop {
         tokio::select! {
             changed = server_metrics.changed() => if changed.is_err() { return },
             _ = tick.tick() => {}
         }
         update_status(&node);
+        let members = node.status.borrow().members.clone();
+        if members != noted {
+            noted.clone_from(&members);
+            let (data_dir, own) = (node.data_dir.clone(), node.identity.node);
+            let note = move || quarantine::note_peers(&data_dir, own, &members);
+            drop(tokio::task::spawn_blocking(note));
+        }
     }
 }
 

@@ -78,6 +78,7 @@ async fn read_index(
 impl Peer for PeerService {
     type AppendStream = Replies<quorate::AppendReply>;
     type InstallSnapshotStream = Replies<quorate::SnapshotAnswer>;
+    type FetchSnapshotStream = Replies<quorate::SnapshotPart>;
     type ReadIndexStream = Replies<quorate::ReadIndexReply>;
     type ConfirmLeaderStream = Replies<quorate::ConfirmLeaderReply>;
     type ForwardStream = Replies<quorate::ForwardReply>;
@@ -166,6 +167,15 @@ impl Peer for PeerService {
         let (from, parts) = self.admit(request)?;
         let answers = snapshot_transfer::receive(Arc::clone(&self.node), from, parts);
         Ok(Response::new(answers))
+    }
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<quorate::FetchSnapshotRequest>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        let (from, request) = self.admit(request)?;
+        let parts = snapshot_transfer::serve(&self.node, from, request.index).await?;
+        Ok(Response::new(parts))
     }
 
     async fn read_index(

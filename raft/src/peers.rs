@@ -28,6 +28,8 @@ pub(crate) const TO_KEY: &str = "quorate-to";
 /// The newest version of the peer protocol that the caller knows, and the oldest.
 pub(crate) const WIRE_KEY: &str = "quorate-wire";
 pub(crate) const WIRE_OLDEST_KEY: &str = "quorate-wire-oldest";
+/// What a node that answers on its ports and takes no part waits for: `room` or `state`.
+pub const WAITS_FOR_KEY: &str = "quorate-waits-for";
 pub(crate) const NONCE_KEY: &str = "quorate-nonce";
 pub(crate) const TO_NONCE_KEY: &str = "quorate-to-nonce";
 
@@ -110,7 +112,38 @@ pub(crate) struct Peers {
 #[derive(Default)]
 struct Reports {
     rooms: BTreeMap<u64, RoomView>,
-    troubles: BTreeMap<u64, String>,
+    troubles: BTreeMap<u64, Trouble>,
+}
+
+/// What a node waits for that answers on its ports and takes no part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// Free space, before it opens its stores.
+    Room,
+    /// A snapshot in the place of its own state, which must not be used.
+    State,
+}
+
+impl WaitsFor {
+    /// As the metadata of its refusals has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WaitsFor::Room => "room",
+            WaitsFor::State => "state",
+        }
+    }
+
+    fn of(metadata: &MetadataMap) -> Option<WaitsFor> {
+        let value = metadata.get(WAITS_FOR_KEY)?.to_str().ok()?;
+        [WaitsFor::Room, WaitsFor::State].into_iter().find(|waits_for| waits_for.as_str() == value)
+    }
+}
+
+/// Why a node takes no part, as it reported itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub waits_for: WaitsFor,
+    pub reason: String,
 }
 
 #[derive(Default)]
@@ -154,12 +187,11 @@ impl Peers {
         reports.troubles.remove(&node);
     }
 
-    /// A peer is there and takes no part.
-    pub(crate) fn note_trouble(&self, node: u64, reason: &str) {
-        let mut reports = self.reports.lock();
-        if reports.troubles.get(&node).is_none_or(|known| known != reason) {
-            reports.troubles.insert(node, reason.to_owned());
-        }
+    /// What a peer that takes no part answered; anything else is no news of it.
+    pub(crate) fn note_refusal(&self, node: u64, status: &Status) {
+        let Some(waits_for) = WaitsFor::of(status.metadata()) else { return };
+        let trouble = Trouble { waits_for, reason: status.message().to_owned() };
+        self.reports.lock().troubles.insert(node, trouble);
     }
 
     pub(crate) fn room(&self, node: u64) -> Option<RoomView> {
@@ -170,7 +202,7 @@ impl Peers {
         self.reports.lock().rooms.clone()
     }
 
-    pub(crate) fn troubles(&self) -> BTreeMap<u64, String> {
+    pub(crate) fn troubles(&self) -> BTreeMap<u64, Trouble> {
         self.reports.lock().troubles.clone()
     }
 

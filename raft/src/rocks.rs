@@ -218,7 +218,7 @@ impl Tables {
     fn failed(&self, error: rocksdb::Error) -> Fault {
         let fault = storage(error);
         if let Some(on_failure) = self.on_failure.get() {
-            on_failure.report(Area::State, fault.to_string());
+            on_failure.report(Area::Rows, fault.to_string());
         }
         fault
     }

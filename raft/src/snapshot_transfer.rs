@@ -22,6 +22,7 @@ use crate::convert::{snapshot_meta_from_manifest, vote_from_proto, vote_to_proto
 use crate::node::Inner;
 use crate::peers::Peer;
 use crate::snapshot::{Part, Receiving, SnapshotData, SnapshotSource};
+use crate::status::NodeState;
 use crate::tasks;
 use crate::types::{Snapshot, Vote};
 
@@ -83,6 +84,51 @@ pub(crate) async fn send_snapshot(
         }
         done = &mut waiting => done,
     }
+}
+
+/// How long a node that asks may wait for a snapshot that is new enough.
+const BUILD_WAIT: Duration = Duration::from_secs(60);
+const BUILD_LOOK: Duration = Duration::from_millis(100);
+
+/// A snapshot that holds the entries up to `index`, for a node that asked for it.
+///
+/// # Errors
+/// None could be built in time, or this node serves nobody.
+pub(crate) async fn serve(
+    node: &Arc<Inner>,
+    from: u64,
+    index: u64,
+) -> Result<BoxStream<'static, Result<quorate::SnapshotPart, Status>>, Status> {
+    if node.status.borrow().state < NodeState::Keyspace {
+        return Err(Status::unavailable("this node serves nobody itself"));
+    }
+    let deadline = Instant::now() + BUILD_WAIT;
+    let image = loop {
+        let newest = node.storage.newest_snapshot();
+        let is_new_enough = |image: &Arc<crate::snapshot::Image>| {
+            image.last_applied().is_some_and(|applied| applied.index >= index)
+        };
+        if let Some(image) = newest.filter(is_new_enough) {
+            break image;
+        }
+        if Instant::now() >= deadline {
+            return Err(Status::unavailable("no snapshot could be built in time"));
+        }
+        drop(node.engine.trigger().snapshot().await);
+        tokio::time::sleep(BUILD_LOOK).await;
+    };
+    tracing::warn!(node = from, snapshot = image.manifest().id, "a node fetches a snapshot");
+    let source = node.storage.snapshot_source(image);
+    let bytes_per_s = node.limits.snapshot_bytes_per_s;
+    let (sender, receiver) = mpsc::channel(PARTS_AHEAD);
+    let header = quorate::SnapshotHeader { vote: None, manifest: Some(source.manifest().clone()) };
+    drop(sender.send(part(PartKind::Header(header))).await);
+    tasks::spawn(&node.runtime, "snapshot sender", async move {
+        if let Err(error) = send_parts(source, sender, bytes_per_s).await {
+            tracing::warn!(node = from, %error, "a fetched snapshot broke off");
+        }
+    });
+    Ok(ReceiverStream::new(receiver).map(Ok).boxed())
 }
 
 async fn send_parts(

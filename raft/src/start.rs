@@ -1,5 +1,6 @@
 //! Puts a node together, in the one order that works.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -33,6 +34,7 @@ use crate::peers::Peers;
 use crate::places::Places;
 use crate::propose::Proposer;
 use crate::pump::Pump;
+use crate::quarantine::{Replacement, quarantine_reason};
 use crate::read::{ReadBarrier, ReadRounds};
 use crate::status::Status;
 use crate::storage::Storage;
@@ -53,6 +55,7 @@ pub(crate) async fn start(
     let meta = NodeMeta { name: options.name.clone(), endpoints: options.advertise.clone() };
     check_member(&meta).map_err(StartError::Member)?;
     let dir_lock = DirLock::take(&options.data_dir)?;
+    admit(&options.data_dir)?;
     let mut stored = identity::read_or_draw(&options.data_dir, &options.name)?;
     // Before anyone hears of this start.
     stored.starts += 1;
@@ -61,6 +64,9 @@ pub(crate) async fn start(
         bootstrap::check_initial_cluster(&options.name, &options.initial_cluster)?;
     }
     let identity = Identity::new(&stored);
+    if let Some(reason) = quarantine_reason(&options.data_dir) {
+        Replacement::new(&options).fetch_any(&stored, &reason).await?;
+    }
     let proposer =
         Proposer::new(stored.node, identity::random_id(), options.limits, callers.clone());
     let clocks = ClockSync::new(stored.node, Arc::clone(&options.clock));
@@ -208,16 +214,20 @@ impl OutcomeSink for Sink {
     }
 }
 
+/// Whether the node may start once more after it ended itself.
+pub(crate) fn admit(data_dir: &Path) -> Result<(), StartError> {
+    let now = std::time::SystemTime::now();
+    failure::admit_start(data_dir, now)
+        .map_err(|poisoned| StartError::Storage(Box::new(poisoned)))?;
+    failure::admit_restart(data_dir, now).map_err(|looping| StartError::Storage(Box::new(looping)))
+}
+
 async fn open_storage(
     options: &NodeOptions,
     stored: &StoredIdentity,
     sink: Arc<dyn OutcomeSink>,
 ) -> Result<Storage, StartError> {
     let path = options.data_dir.clone();
-    failure::admit_start(&path, std::time::SystemTime::now())
-        .map_err(|poisoned| StartError::Storage(Box::new(poisoned)))?;
-    failure::admit_restart(&path, std::time::SystemTime::now())
-        .map_err(|looping| StartError::Storage(Box::new(looping)))?;
     let mut storage_options = options.storage.clone();
     storage_options.data_dir = path.clone();
     storage_options.node = stored.node;

@@ -29,8 +29,9 @@ use crate::log_store::{DiskSeam, LogOpenError, LogOptions, LogStore, RocksLog, R
 use crate::retention::{Retention, RetentionPolicy};
 use crate::rocks::{Position, RocksMemory, StateMemory, StateOpenError};
 use crate::room::{Room, RoomLevel, RoomPolicy};
+use crate::scrub::{self, ScrubPolicy};
 use crate::snapshot::{
-    BuildTrouble, Builder, Image, OnStep, Receiving, Shelf, SnapshotError, SnapshotSource,
+    BuildTrouble, Builder, Image, OnStep, Receiving, Shelf, SnapshotError, SnapshotSource, Staged,
     sweep_received,
 };
 use crate::storage_metrics::StorageMetrics;
@@ -50,6 +51,9 @@ pub struct StorageOptions {
     pub compaction: CompactionPace,
     pub retention: RetentionPolicy,
     pub room: RoomPolicy,
+    pub scrub: ScrubPolicy,
+    /// Begins with an empty state beside the one on disk, into which a snapshot is received.
+    pub state: StateOnDisk,
     pub ring: RingLimits,
     pub on_failure: OnFailure,
     pub on_step: OnStep,
@@ -68,10 +72,20 @@ impl StorageOptions {
             compaction: CompactionPace::default(),
             retention: RetentionPolicy::default(),
             room: RoomPolicy::OFF,
+            scrub: ScrubPolicy::default(),
+            state: StateOnDisk::Opened,
             ring: RingLimits::default(),
             on_step: OnStep::nothing(),
         }
     }
+}
+
+/// What becomes of the state that is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateOnDisk {
+    Opened,
+    /// It is wrong or damaged: nothing of it is read.
+    Passed,
 }
 
 /// Why a node does not start on what is on its disk. Each says what was found and what to do.
@@ -150,11 +164,16 @@ impl Storage {
         .map_err(|source| StorageOpenError::Log { path: log_path.clone(), source })?;
         let has_history = log.last_log_id().is_some() || log.vote().is_some();
         let memory = StateMemory::new(&options.memory);
-        let generation = Generation::open(&data_dir, options.node, &memory, has_history)?;
+        let generation = match options.state {
+            StateOnDisk::Opened => Generation::open(&data_dir, options.node, &memory, has_history)?,
+            StateOnDisk::Passed => Generation::open_beside(&data_dir, &memory)?,
+        };
         generation.tables.report_failures(&options.on_failure);
         let position = generation.tables.position()?;
-        check_log(&log_path, &log, options.node, &generation)?;
-        check_state(&log_path, &log, &position)?;
+        if options.state == StateOnDisk::Opened {
+            check_log(&log_path, &log, options.node, &generation)?;
+            check_state(&log_path, &log, &position)?;
+        }
         let shelf = Shelf::open(&data_dir, metrics.clone());
         if let Err(error) = sweep_received(&data_dir) {
             tracing::warn!(%error, "what is left of a snapshot that arrived stays");
@@ -178,7 +197,8 @@ impl Storage {
             log_bytes: Box::new(log.size_probe()),
         });
         let builder = Builder::new(core.clone(), data_dir.clone(), memory, options.on_step.clone());
-        start(core, builder, log, log_probe, options.compaction)
+        let paces = (options.compaction, options.scrub);
+        start(core, builder, log, log_probe, paces)
             .map_err(|source| StorageOpenError::Io { path: data_dir, source })
     }
 }
@@ -188,7 +208,7 @@ fn start(
     builder: Builder,
     log: LogStore,
     log_probe: Weak<RocksLog>,
-    pace: CompactionPace,
+    (pace, scrub): (CompactionPace, ScrubPolicy),
 ) -> io::Result<Storage> {
     let worker = Worker::spawn(core.clone())?;
     let stop = Arc::new(Stop::default());
@@ -200,6 +220,10 @@ fn start(
     let compactor = std::thread::Builder::new()
         .name("compaction".into())
         .spawn(move || apply::compact(&compacting, &pace, &stopped))?;
+    let (scrubbing, stopped) = (core.clone(), stop.clone());
+    let scrubber = std::thread::Builder::new()
+        .name("scrub".into())
+        .spawn(move || scrub::run(&scrubbing, &scrub, &stopped))?;
     let (measuring, stopped) = (core.clone(), stop.clone());
     let measurer = std::thread::Builder::new()
         .name("room".into())
@@ -214,7 +238,7 @@ fn start(
         builder,
         worker,
         stop,
-        background: Arc::new(Mutex::new(vec![flusher, compactor, measurer])),
+        background: Arc::new(Mutex::new(vec![flusher, compactor, scrubber, measurer])),
     };
     Ok(Storage { log, machine, control })
 }
@@ -366,6 +390,19 @@ impl StorageControl {
         Receiving::begin(&self.builder, manifest)
     }
 
+    /// Makes a snapshot that arrived the state of the next start. Blocks.
+    ///
+    /// # Errors
+    /// It does not join the log, or the disk fails.
+    pub(crate) fn adopt(&self, staged: Staged) -> Result<Position, SnapshotError> {
+        let applied = staged.manifest().last_applied.as_ref().map(|log_id| log_id.index);
+        if applied < self.log.purged().map(|purged| purged.index) {
+            return Err(SnapshotError::Content { what: "entries end before the log begins and" });
+        }
+        let (_generation, position, _image) = staged.commit(self.core.node)?;
+        Ok(position)
+    }
+
     /// Index up to which the log should be purged now, if any of it should. Followers that answer
     /// have everything up to `followed`, where there are any.
     pub fn purge_upto(&self, followed: Option<u64>) -> Option<u64> {
@@ -388,9 +425,13 @@ impl StorageControl {
         (Some(upto) > purged).then_some(upto)
     }
 
+    pub(crate) fn quarantine(&self, reason: &str) {
+        self.core.on_failure.report(Area::Rows, reason);
+    }
+
     /// A read of the state failed.
     pub(crate) fn state_failed(&self, fault: &Fault) {
-        self.core.on_failure.report(Area::State, fault.to_string());
+        self.core.on_failure.report(Area::Rows, fault.to_string());
     }
 
     /// The last vote on the disk.

@@ -178,6 +178,7 @@ pub struct StorageMetrics {
     pub state_unflushed_bytes: Gauge,
     pub compaction_steps: Counter,
     pub compaction_rows: Counter,
+    pub scrubs: Counter,
     // --- snapshots
     pub snapshot_build: Histogram,
     pub snapshot_build_failures: Counter,

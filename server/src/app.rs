@@ -65,8 +65,16 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
     let topics = PeerTopics::new();
     let mut options = node_options(&config, listeners.peer);
     options.limits.peer_connections_max = connections.peer;
-    let fatal = Arc::clone(&options.on_fatal);
     options.initial_cluster.clone_from(&config.initial_cluster);
+    let ports = [Some(&listeners.client), Some(&listeners.http), listeners.coordinator.as_ref()];
+    let ports: Vec<_> = ports.into_iter().flatten().collect();
+    tokio::select! {
+        replaced = waiting::for_state(&ports, &mut options) => replaced?,
+        reason = signals.next() => {
+            info!(%reason, "stopped while in quarantine");
+            return Ok(());
+        }
+    }
     // Opening may replay a long log: a signal must not wait for that.
     let node = tokio::select! {
         // Dropping a start is as good as a crash in it, which every start survives.
@@ -90,7 +98,7 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
         Arc::clone(&scans),
         tasks.stopping(),
     );
-    topics.attach(node.clone(), Arc::clone(&leases), etcd.hub(), fatal);
+    topics.attach(node.clone(), Arc::clone(&leases), etcd.hub());
     crate::duty::start(node.clone(), Arc::clone(&leases), DutyOptions::default(), tasks.stopping());
     let coordinator = config.coordinator.as_ref().map(|coordinator| {
         let settings = Arc::new(coordinator.settings.clone());

@@ -1,14 +1,16 @@
 //! Work that only the leader does: lease expiry, compaction, the check of digests, the rise of the
-//! feature level, cluster time that is ahead.
+//! feature level, cluster time that is ahead, alarms of full disks and wrong states.
 //!
 //! A duty takes no input. It wakes by period, looks at the state, and proposes under the fence of
 //! its tenure; whatever a new leader must do it finds by looking.
 
+mod alarm;
 mod compaction;
 mod digest;
 mod driver;
 mod expiry;
 mod level;
+mod quarantine;
 mod room;
 mod time;
 
@@ -54,5 +56,6 @@ pub fn start(node: Node, leases: Arc<Leases>, options: DutyOptions, stop: Cancel
         driver::run(level::Level::new(node.clone(), &options), &tenure);
         driver::run(time::SetTime::new(node.clone(), &options), &tenure);
         driver::run(room::RoomAlarm::new(node.clone()), &tenure);
+        driver::run(quarantine::QuarantineAlarm::new(node.clone()), &tenure);
     });
 }

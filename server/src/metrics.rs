@@ -11,7 +11,7 @@ mod storage;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use raft::{Node, NodeState};
+use raft::{Node, NodeState, WaitsFor};
 
 use crate::coordinator::Coordinator;
 use crate::edge::doors::Doors;
@@ -204,6 +204,26 @@ fn raft(page: &mut Page, node: &Node) {
             "Whether a peer was seen to lack what it had acknowledged, on the leader",
             &[("peer", name(id))],
             u64::from(progress.forgot),
+        );
+    }
+    let troubles = node.troubles();
+    for waits_for in [WaitsFor::Room, WaitsFor::State] {
+        let waits = |id: &u64| troubles.get(id).is_some_and(|it| it.waits_for == waits_for);
+        for id in status.peers.keys() {
+            page.labelled(
+                "quorate_raft_peer_waits",
+                "What a peer that answers waits for before it takes part, on the leader",
+                &[("peer", name(id)), ("for", waits_for.as_str())],
+                u64::from(waits(id)),
+            );
+        }
+    }
+    for (id, room) in node.rooms().iter().filter(|(id, _)| status.peers.contains_key(*id)) {
+        page.labelled(
+            "quorate_raft_peer_disk_free_bytes",
+            "Free space of a peer's disk as it reported it last, on the leader",
+            &[("peer", name(id))],
+            room.free_bytes,
         );
     }
     for (id, progress) in &status.peers {

@@ -48,6 +48,7 @@ pub use response::{Outcome, Rejection, Response, outcome_from_wire, outcome_to_w
 pub use settings::Settings;
 pub use state::State;
 pub use state::chunk::{LogEntry, Readers};
+pub use state::command::grows;
 pub use state::commit::{Applied, Prepared, RefusedRun, Touched};
 pub use state::load::{Loading, Pairs};
 pub use store::{Changes, Direction, Fault, StateRead, Table, Visit};

@@ -17,7 +17,7 @@ use self::counters::Counters;
 use self::load::Loading;
 
 pub(crate) mod chunk;
-mod command;
+pub(crate) mod command;
 pub(crate) mod commit;
 pub(crate) mod counters;
 pub(crate) mod draft;

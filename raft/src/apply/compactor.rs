@@ -43,6 +43,10 @@ impl Stop {
         self.changed.notify_all();
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stopped.lock()
+    }
+
     /// Whether to go on after this much time.
     pub(crate) fn rest(&self, time: Duration) -> bool {
         let mut stopped = self.stopped.lock();

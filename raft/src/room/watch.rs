@@ -114,7 +114,9 @@ fn voters(node: &Inner) -> Vec<Voter> {
 
 /// The room of this node, and on a leader that of the others as they last reported it.
 pub(crate) fn rooms(node: &Inner) -> BTreeMap<u64, RoomView> {
-    let mut rooms = node.peers.rooms();
+    // What an earlier leadership heard may be long out of date.
+    let leads = node.leadership.borrow().mine.is_some();
+    let mut rooms = if leads { node.peers.rooms() } else { BTreeMap::new() };
     rooms.insert(node.identity.node, node.storage.room.view());
     rooms
 }

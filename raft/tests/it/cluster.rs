@@ -138,17 +138,26 @@ impl Cluster {
         n: usize,
         initial: Vec<(String, String)>,
     ) -> Result<Node, StartError> {
+        self.run_changed(n, |options| options.initial_cluster = initial).await
+    }
+
+    pub(crate) async fn run_changed(
+        &mut self,
+        n: usize,
+        change: impl FnOnce(&mut NodeOptions),
+    ) -> Result<Node, StartError> {
         let (name, address) = self.initial[n].clone();
         let listener = listen(&address).await;
         let endpoints = Endpoints { peer: address.clone(), ..Endpoints::default() };
         let mut options = NodeOptions::new(self.data_dir(n), &name, listener, endpoints);
-        options.initial_cluster = initial;
+        options.initial_cluster = self.initial.clone();
         options.dialer = Arc::new(TestDialer { net: self.net.clone(), from: address });
         options.on_fatal = Arc::new(|message| panic!("node failed: {message}"));
         (self.tune)(n, &mut options);
         if let Some(clock) = self.clocks.get(&n) {
             options.clock = Arc::clone(clock);
         }
+        change(&mut options);
         let node = Node::start(options, Arc::new(Echo)).await?;
         self.nodes.insert(n, node.clone());
         Ok(node)

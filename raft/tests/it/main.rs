@@ -19,6 +19,7 @@ mod net;
 mod recovery;
 mod snapshots;
 mod state;
+mod storage_faults;
 mod storage_suite;
 mod support;
 mod time;

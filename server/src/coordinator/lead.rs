@@ -9,8 +9,8 @@ use proto::quorate;
 use proto::quorate::command::Kind;
 use proto::quorate::coordinator_command::Area;
 use raft::{Consistency, Node, Tenure, View};
-use statemachine::Response;
 use statemachine::view::ServerId;
+use statemachine::{Response, grows};
 use tokio::time::Instant;
 
 use super::clients::Clients;
@@ -24,6 +24,10 @@ use super::{Coordinator, Failure};
 
 /// How long a command or a read barrier may take before the caller is told to look elsewhere.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why nothing that grows is proposed while fewer than a majority have room.
+const FULL: &str =
+    "the disks of a majority of the members are below their low marks: make room there";
 
 /// One tenure of the coordinator. Cheap to share, useless once `tenure.cancel` is cancelled.
 pub(crate) struct Lead {
@@ -103,6 +107,10 @@ impl Lead {
             fence: None,
             kind: Some(Kind::Coordinator(quorate::CoordinatorCommand { area: Some(area) })),
         };
+        // Apply would refuse it, and each attempt would take room in the logs.
+        if self.node().is_tight() && command.kind.as_ref().is_some_and(grows) {
+            return Err(Failure::Unavailable(FULL.to_owned()));
+        }
         let deadline = Instant::now() + ROUND_TIMEOUT;
         let committed = self.node().propose_fenced(&self.tenure, command, deadline).await?;
         let outcome = committed.outcome?;

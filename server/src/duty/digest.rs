@@ -1,18 +1,19 @@
-//! Compares what the voters hold: a minority that differs stops itself.
+//! Compares what the voters hold: a minority that differs goes into quarantine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use proto::etcd::alarm_request::AlarmAction;
+use proto::quorate;
 use proto::quorate::command::Kind;
-use proto::{etcd, quorate};
 use raft::{Node, Tenure};
 use statemachine::{Response, State};
 use tokio::time::Instant;
 
-use super::DutyOptions;
 use super::driver::{Duty, DutyError};
+use super::{DutyOptions, quarantine};
 use crate::rpc::peer::Topic;
 
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,10 +22,17 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 const ANSWER_PAUSE: Duration = Duration::from_millis(200);
 
+/// How often the digests are compared while CORRUPT of a member is raised, which ends it.
+const PERIOD_WITH_ALARM: Duration = Duration::from_secs(2);
+
 pub(super) struct DigestCheck {
     node: Node,
     period: Duration,
+    next: Instant,
 }
+
+/// No member has this id: the alarm is one of the whole cluster.
+const CLUSTER: u64 = 0;
 
 /// Digests of a node at one log entry, by node.
 type Digests = BTreeMap<u64, quorate::Digest>;
@@ -52,7 +60,7 @@ pub(crate) fn recorded_digest(state: &State, index: u64) -> Option<quorate::Dige
 
 impl DigestCheck {
     pub(super) fn new(node: Node, options: &DutyOptions) -> DigestCheck {
-        DigestCheck { node, period: options.digest_period }
+        DigestCheck { node, period: options.digest_period, next: Instant::now() }
     }
 
     async fn record(&self, tenure: &Tenure) -> Result<u64, DutyError> {
@@ -103,7 +111,14 @@ impl DigestCheck {
         match verdict {
             Verdict::Equal | Verdict::Unknown => Ok(()),
             Verdict::Minority { nodes, majority } => {
-                tracing::error!(index, ?nodes, "nodes differ from the majority and must stop");
+                tracing::error!(
+                    index,
+                    ?nodes,
+                    "nodes differ from the majority and go into quarantine"
+                );
+                for node in &nodes {
+                    quarantine::set(&self.node, tenure, *node, AlarmAction::Activate).await?;
+                }
                 // A leader that is wrong itself hands over before it goes.
                 if nodes.contains(&tenure.node) {
                     let deadline = Instant::now() + PROPOSE_TIMEOUT;
@@ -123,14 +138,8 @@ impl DigestCheck {
             }
             Verdict::NoMajority => {
                 tracing::error!(index, "voters differ and no majority agrees: writes stop");
-                let alarm = etcd::AlarmRequest {
-                    action: etcd::alarm_request::AlarmAction::Activate.into(),
-                    member_id: tenure.node,
-                    alarm: etcd::AlarmType::Corrupt.into(),
-                };
-                let command = quorate::Command { fence: None, kind: Some(Kind::Alarm(alarm)) };
-                let deadline = Instant::now() + PROPOSE_TIMEOUT;
-                self.node.propose_fenced(tenure, command, deadline).await?.outcome?;
+                // Of the cluster: which member is wrong cannot be known.
+                quarantine::set(&self.node, tenure, CLUSTER, AlarmAction::Activate).await?;
                 Ok(())
             }
         }
@@ -141,17 +150,35 @@ impl Duty for DigestCheck {
     const NAME: &'static str = "duty-digest";
 
     fn period(&self) -> Duration {
-        self.period
+        self.period.min(PERIOD_WITH_ALARM)
     }
 
     async fn round(&mut self, tenure: &Tenure) -> Result<(), DutyError> {
+        let alarmed = self.node.local_view().read(quarantine::corrupt_members);
+        if alarmed.is_empty() && Instant::now() < self.next {
+            return Ok(());
+        }
+        self.next = Instant::now() + self.period;
         let voters: Vec<u64> =
             self.node.status().borrow().voters().map(|member| member.id).collect();
         let index = self.record(tenure).await?;
         let digests = self.collect(index, &voters).await;
         let verdict = judge(voters.len(), &digests);
         tracing::debug!(index, ?verdict, answered = digests.len(), "digests compared");
+        for member in alarmed.into_iter().filter(|member| is_cleared(*member, &digests, &verdict)) {
+            tracing::info!(node = member, "a member agrees with the majority: CORRUPT is cleared");
+            quarantine::set(&self.node, tenure, member, AlarmAction::Deactivate).await?;
+        }
         self.execute(tenure, index, verdict).await
+    }
+}
+
+/// Whether a member is known to hold what the majority holds.
+fn is_cleared(member: u64, digests: &Digests, verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Equal => digests.contains_key(&member),
+        Verdict::Minority { majority, .. } => digests.get(&member) == Some(majority),
+        Verdict::Unknown | Verdict::NoMajority => false,
     }
 }
 
@@ -199,5 +226,21 @@ mod tests {
         assert_eq!(judged(2, &[(1, 7), (2, 8)]), Verdict::NoMajority);
         let minority = Verdict::Minority { nodes: vec![2], majority: digest(7) };
         assert_eq!(judged(3, &[(1, 7), (2, 8), (3, 7)]), minority);
+    }
+
+    #[test]
+    fn the_alarm_of_a_member_ends_when_it_is_known_to_agree() {
+        let digests = |names: &[(u64, u8)]| -> Digests {
+            names.iter().map(|(node, name)| (*node, digest(*name))).collect()
+        };
+        let all = digests(&[(1, 7), (2, 7), (3, 7)]);
+        assert!(is_cleared(2, &all, &Verdict::Equal));
+        let without = digests(&[(1, 7), (3, 7)]);
+        assert!(!is_cleared(2, &without, &Verdict::Equal), "it has not answered");
+        assert!(!is_cleared(2, &all, &Verdict::Unknown));
+        let minority = Verdict::Minority { nodes: vec![3], majority: digest(7) };
+        let differ = digests(&[(1, 7), (2, 7), (3, 8)]);
+        assert!(is_cleared(2, &differ, &minority));
+        assert!(!is_cleared(3, &differ, &minority));
     }
 }

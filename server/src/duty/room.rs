@@ -5,18 +5,15 @@
 
 use std::time::Duration;
 
-use proto::etcd;
+use proto::etcd::AlarmType;
 use proto::etcd::alarm_request::AlarmAction;
-use proto::quorate;
-use proto::quorate::command::Kind;
 use raft::{Node, Tenure};
 use statemachine::{AlarmKind, State};
-use tokio::time::Instant;
 
+use super::alarm;
 use super::driver::{Duty, DutyError};
 
 const PERIOD: Duration = Duration::from_millis(200);
-const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Rounds in a row with room before the alarm is cleared, so that it does not flap.
 const ROUNDS_WITH_ROOM: u32 = 5;
 /// The member whose alarm it is.
@@ -38,15 +35,7 @@ impl RoomAlarm {
     }
 
     async fn set(&self, tenure: &Tenure, action: AlarmAction) -> Result<(), DutyError> {
-        let alarm = etcd::AlarmRequest {
-            action: action.into(),
-            member_id: NO_MEMBER,
-            alarm: etcd::AlarmType::Nospace.into(),
-        };
-        let command = quorate::Command { fence: None, kind: Some(Kind::Alarm(alarm)) };
-        let deadline = Instant::now() + PROPOSE_TIMEOUT;
-        self.node.propose_fenced(tenure, command, deadline).await?.outcome?;
-        Ok(())
+        alarm::set(&self.node, tenure, (AlarmType::Nospace, NO_MEMBER), action).await
     }
 }
 

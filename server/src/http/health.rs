@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri};
 use raft::{Consistency, NodeState, Role};
 use serde_json::json;
+use statemachine::{Alarm, AlarmKind};
 use tokio::time::Instant;
 
 use crate::rpc::etcd::ETCD_VERSION;
@@ -84,7 +85,7 @@ async fn ill_health(pages: &Pages, wishes: &Wishes) -> Option<String> {
     let alarm = pages.node.local_view().read(|state| {
         let names = state
             .alarms()
-            .filter(|alarm| alarm.kind.is_of_etcd())
+            .filter(|alarm| alarm.kind.is_of_etcd() && concerns(pages, *alarm))
             .map(|alarm| format!("{:?}", alarm.kind).to_uppercase());
         names.into_iter().find(|name| !wishes.excludes(name))
     });
@@ -165,11 +166,15 @@ fn running(pages: &Pages) -> Result<(), String> {
     }
 }
 
+/// The wrong state of another member is no reason to send clients away from this one.
+fn concerns(pages: &Pages, alarm: Alarm) -> bool {
+    alarm.kind != AlarmKind::Corrupt || alarm.member == 0 || alarm.member == pages.node.id()
+}
+
 fn data_corruption(pages: &Pages) -> Result<(), String> {
-    let raised = pages
-        .node
-        .local_view()
-        .read(|state| state.alarms().any(|alarm| alarm.kind == statemachine::AlarmKind::Corrupt));
+    let raised = pages.node.local_view().read(|state| {
+        state.alarms().any(|it| it.kind == AlarmKind::Corrupt && concerns(pages, it))
+    });
     if raised { Err("alarm activated: CORRUPT".to_owned()) } else { Ok(()) }
 }
 

@@ -146,6 +146,11 @@ fn state(page: &mut Page, metrics: &Metrics) {
             &storage.compaction_steps,
         ),
         (
+            "quorate_storage_scrubs_total",
+            "Times that all rows were read again and matched their digest",
+            &storage.scrubs,
+        ),
+        (
             "quorate_storage_compaction_rows_total",
             "Rows of compacted history that were deleted",
             &storage.compaction_rows,

@@ -64,8 +64,6 @@ struct Services {
     leases: Arc<Leases>,
     /// The hub holds the node, which holds this.
     hub: Weak<WatchHub>,
-    /// Stops the process with a message that a human reads.
-    fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 impl PeerTopics {
@@ -73,15 +71,8 @@ impl PeerTopics {
         Arc::new(PeerTopics::default())
     }
 
-    /// `fatal` is called where this node must not go on.
-    pub fn attach(
-        &self,
-        node: raft::Node,
-        leases: Arc<Leases>,
-        hub: &Arc<WatchHub>,
-        fatal: Arc<dyn Fn(&str) + Send + Sync>,
-    ) {
-        let services = Services { node, leases, hub: Arc::downgrade(hub), fatal };
+    pub fn attach(&self, node: raft::Node, leases: Arc<Leases>, hub: &Arc<WatchHub>) {
+        let services = Services { node, leases, hub: Arc::downgrade(hub) };
         assert!(self.services.set(services).is_ok(), "services are attached once");
     }
 }
@@ -157,10 +148,8 @@ impl Services {
         // Whoever speaks up has to be right: the facts are compared here once more.
         if own.is_some() && own != verdict.majority {
             let index = verdict.index;
-            (self.fatal)(&format!(
-                "the state of this node differs from the majority at log index {index}: it must \
-                 not serve any more. Move its data directory away and bring it back with \
-                 `quorate member replace`"
+            self.node.quarantine(&format!(
+                "the state of this node differs from that of the majority at log index {index}"
             ));
         }
         answer(quorate::Empty {})

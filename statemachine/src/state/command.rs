@@ -19,6 +19,33 @@ use crate::store::{Fault, Table};
 use crate::table;
 use crate::versions;
 
+/// No node has this id: an alarm of this member is one of the whole cluster.
+const CLUSTER: u64 = 0;
+
+/// By how much a command may grow the keyspace; `None` of those that alarms never refuse.
+fn growth_bytes(kind: &Kind) -> Option<u64> {
+    match kind {
+        Kind::Put(request) => Some(put_cost_bytes(request)),
+        Kind::Txn(request) => Some(txn_cost_bytes(request)),
+        Kind::LeaseGrant(_) => Some(limits::LEASE_COST_BYTES),
+        Kind::Coordinator(command) => Some(coordinator::cost_bytes(command)),
+        Kind::DeleteRange(_) | Kind::Compact(_) | Kind::LeaseRevoke(_) | Kind::ExpireLeases(_) => {
+            Some(0)
+        }
+        Kind::Alarm(_)
+        | Kind::RegisterOrigin(_)
+        | Kind::ChangeSettings(_)
+        | Kind::RaiseLevel(_)
+        | Kind::SetTime(_)
+        | Kind::CheckDigest(_) => None,
+    }
+}
+
+/// Whether a keyspace without room refuses the command.
+pub fn grows(kind: &Kind) -> bool {
+    growth_bytes(kind).is_some_and(|bytes| bytes > 0)
+}
+
 impl Chunk<'_> {
     /// Carries out one command. A refused one leaves nothing behind, but for the alarm that a full
     /// keyspace raises.
@@ -75,23 +102,10 @@ impl Chunk<'_> {
 
     /// Alarms and the quota. Deletes and compaction pass a full keyspace.
     fn admit(&mut self, entry: &EntryMeta, kind: &Kind) -> Result<(), Rejection> {
-        let growth_bytes = match kind {
-            Kind::Put(request) => put_cost_bytes(request),
-            Kind::Txn(request) => txn_cost_bytes(request),
-            Kind::LeaseGrant(_) => limits::LEASE_COST_BYTES,
-            Kind::Coordinator(command) => coordinator::cost_bytes(command),
-            Kind::DeleteRange(_)
-            | Kind::Compact(_)
-            | Kind::LeaseRevoke(_)
-            | Kind::ExpireLeases(_) => 0,
-            Kind::Alarm(_)
-            | Kind::RegisterOrigin(_)
-            | Kind::ChangeSettings(_)
-            | Kind::RaiseLevel(_)
-            | Kind::SetTime(_)
-            | Kind::CheckDigest(_) => return Ok(()),
-        };
-        if self.alarms().is_raised(AlarmKind::Corrupt) {
+        let Some(growth_bytes) = growth_bytes(kind) else { return Ok(()) };
+        // That of one member is for people to see; only that of the whole cluster stops writes.
+        let of_cluster = Alarm { kind: AlarmKind::Corrupt, member: CLUSTER };
+        if self.alarms().iter().any(|alarm| alarm == of_cluster) {
             return Err(Rejection::Corrupt);
         }
         if growth_bytes == 0 {

@@ -103,25 +103,27 @@ fn add_clock(reply: &mut admin::NodeStatus, node: &Node, status: &raft::Status) 
 
 /// Free space here, and on the leader what the others report; who takes no part, as it said why.
 fn add_room(reply: &mut admin::NodeStatus, node: &Node, status: &raft::Status) {
-    let name = |id: u64| status.member(id).map_or("a node", |member| member.meta.name.as_str());
+    let name = |id: u64| status.member(id).map(|member| member.meta.name.as_str());
     for (id, room) in node.rooms() {
         if id == status.node {
             reply.disk_free_bytes = room.free_bytes;
             reply.disk_low_bytes = room.low_bytes;
             reply.disk_ballast_bytes = room.ballast_bytes;
         }
+        let Some(name) = name(id) else { continue };
         if room.level < RoomLevel::Plenty {
             reply.warnings.push(format!(
                 "the disk of {} is full: {} free, below its low mark of {}; it takes no writes and \
                  does not lead until there is room",
-                name(id),
+                name,
                 show_size(room.free_bytes),
                 show_size(room.low_bytes)
             ));
         }
     }
     for (id, trouble) in node.troubles() {
-        reply.warnings.push(format!("{} takes no part: {trouble}", name(id)));
+        let Some(name) = name(id) else { continue };
+        reply.warnings.push(format!("{name} takes no part: it {}", trouble.reason));
     }
 }
 

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use proto::etcd;
-use proto::etcd::request_op::Request;
 use proto::quorate::command::Kind;
 use raft::Node;
+use statemachine::grows;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -55,34 +54,11 @@ impl RoomGate {
     }
 }
 
-fn grows(kind: &Kind) -> bool {
-    match kind {
-        Kind::Put(_) | Kind::LeaseGrant(_) => true,
-        Kind::Txn(request) => puts(&request.success) || puts(&request.failure),
-        Kind::DeleteRange(_)
-        | Kind::Compact(_)
-        | Kind::LeaseRevoke(_)
-        | Kind::ExpireLeases(_)
-        | Kind::Alarm(_)
-        | Kind::ChangeSettings(_)
-        | Kind::SetTime(_)
-        | Kind::RaiseLevel(_)
-        | Kind::CheckDigest(_)
-        | Kind::Coordinator(_)
-        | Kind::RegisterOrigin(_) => false,
-    }
-}
-
-fn puts(operations: &[etcd::RequestOp]) -> bool {
-    operations.iter().any(|operation| match &operation.request {
-        Some(Request::RequestPut(_)) => true,
-        Some(Request::RequestTxn(nested)) => puts(&nested.success) || puts(&nested.failure),
-        Some(Request::RequestRange(_) | Request::RequestDeleteRange(_)) | None => false,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use proto::etcd;
+    use proto::etcd::request_op::Request;
+
     use super::*;
 
     #[test]

@@ -176,16 +176,19 @@ fn a_full_keyspace_refuses_growth_and_raises_the_alarm() {
 }
 
 #[test]
-fn a_corrupt_cluster_refuses_all_writes() {
+fn a_corrupt_cluster_refuses_all_writes_and_a_corrupt_member_none() {
     let mut machine = Machine::new();
     machine.script("grant 1 5\n put a 1 lease=1");
-    let alarm = |action: etcd::alarm_request::AlarmAction| {
+    let of_member = |action: etcd::alarm_request::AlarmAction, member_id: u64| {
         Kind::Alarm(etcd::AlarmRequest {
             action: action.into(),
-            member_id: 2,
+            member_id,
             alarm: etcd::AlarmType::Corrupt.into(),
         })
     };
+    machine.run(of_member(etcd::alarm_request::AlarmAction::Activate, 2)).unwrap();
+    assert!(machine.run(put("b", 1)).is_ok());
+    let alarm = |action| of_member(action, 0);
     machine.run(alarm(etcd::alarm_request::AlarmAction::Activate)).unwrap();
     for line in ["put a 1", "del a", "txn", "compact 2", "grant 2 5", "revoke 1", "expire 1"] {
         let words: Vec<&str> = line.split_whitespace().collect();
