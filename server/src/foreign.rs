@@ -10,6 +10,18 @@ use crate::admin::backup::reader::Reader;
 use crate::config::checked::Config;
 use crate::config::sources::{self, File};
 use crate::coordinator::milvus_yaml;
+use crate::edge::elements;
+use crate::edge::limits::{CLIENT_ELEMENTS_MAX, COORDINATOR_ELEMENTS_MAX};
+
+/// Whether a message of etcd's API is decoded at all.
+pub fn is_decoded_of_client(message: &[u8]) -> bool {
+    elements::check(message, CLIENT_ELEMENTS_MAX).is_ok()
+}
+
+/// Whether a message of Milvus is decoded at all.
+pub fn is_decoded_of_milvus(message: &[u8]) -> bool {
+    elements::check(message, COORDINATOR_ELEMENTS_MAX).is_ok()
+}
 
 /// A backup file, byte by byte as it is.
 pub fn backup(bytes: &[u8]) {

@@ -8,6 +8,17 @@ mod state;
 /// Memory that a decoder may take for each byte of its input.
 pub(crate) const BYTES_FOR_A_BYTE_MAX: u64 = 64;
 
+/// An empty element has two bytes in a request and much more in memory, so the edge counts elements
+/// before a request is decoded: 65,536 of up to 192 bytes each for clients of etcd.
+const CLIENT_ELEMENTS_BYTES: u64 = 13 << 20;
+/// 262,144 for nodes of Milvus, of which the longest input here can hold half.
+const MILVUS_ELEMENTS_BYTES: u64 = 128 << 20;
+/// Members are not counted: what they send is what they appended or took from a client.
+const MEMBER_ELEMENTS_BYTES: u64 = 32 << 20;
+
+/// An empty run has two bytes in an entry and 160 in memory. Only a leader can append one.
+const RUNS_BYTES: u64 = 8 << 20;
+
 /// A backup is read block by block. A block is compressed, so what it takes does not follow from
 /// the length of its bytes; the reader refuses one that takes more than 96 MiB.
 const BACKUP_BLOCK_BYTES: u64 = 97 << 20;
@@ -45,7 +56,24 @@ fn no_seeds() -> Vec<Vec<u8>> {
 
 /// All of them.
 pub(crate) const DECODERS: &[Decoder] = &[
-    Decoder { name: "request", read: requests::read, base_bytes: 1 << 20, seeds: requests::seeds },
+    Decoder {
+        name: "client-request",
+        read: requests::of_clients,
+        base_bytes: CLIENT_ELEMENTS_BYTES,
+        seeds: requests::seeds,
+    },
+    Decoder {
+        name: "milvus-request",
+        read: requests::of_milvus,
+        base_bytes: MILVUS_ELEMENTS_BYTES,
+        seeds: no_seeds,
+    },
+    Decoder {
+        name: "member-request",
+        read: requests::of_members,
+        base_bytes: MEMBER_ELEMENTS_BYTES,
+        seeds: no_seeds,
+    },
     Decoder { name: "log-entry", read: log::entry, base_bytes: 1 << 20, seeds: log::entries },
     Decoder {
         name: "log-entry-sealed",
@@ -53,7 +81,7 @@ pub(crate) const DECODERS: &[Decoder] = &[
         base_bytes: 1 << 20,
         seeds: log::unsealed_entries,
     },
-    Decoder { name: "batch", read: state::batch, base_bytes: 1 << 20, seeds: state::batches },
+    Decoder { name: "batch", read: state::batch, base_bytes: RUNS_BYTES, seeds: state::batches },
     Decoder { name: "record", read: state::record, base_bytes: 1 << 20, seeds: state::records },
     Decoder {
         name: "backup",

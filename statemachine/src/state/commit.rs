@@ -53,7 +53,7 @@ pub struct Applied {
     /// Cluster time after the chunk, milliseconds since the Unix epoch, and its epoch.
     pub at_ms: u64,
     pub time_epoch: u64,
-    /// Runs that could not be understood, for the node's own log.
+    /// Runs that could not be understood, for the node's own log: the first ones of the chunk.
     pub refused: Vec<RefusedRun>,
     pub checks: Vec<DigestCheck>,
 }

@@ -11,11 +11,16 @@ use crate::state::chunk::Chunk;
 use crate::state::commit::RefusedRun;
 use crate::store::Fault;
 
+/// Reasons that one chunk of entries keeps for the log: an entry can hold a run in two bytes.
+const REASONS_MAX: usize = 64;
+
 impl Chunk<'_> {
     /// Raises the alarm, which blocks nothing, and keeps the reason for the node's own log.
     pub(crate) fn note_refused(&mut self, entry: &EntryMeta, reason: Refused) {
         self.raise_alarm(Alarm { kind: AlarmKind::Unreadable, member: entry.node });
-        self.refused.push(RefusedRun { index: entry.index, reason });
+        if self.refused.len() < REASONS_MAX {
+            self.refused.push(RefusedRun { index: entry.index, reason });
+        }
     }
 
     /// Answers the commands of a run that was refused, and keeps the answers: the same run may come

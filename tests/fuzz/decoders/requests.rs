@@ -3,6 +3,7 @@
 use prost::Message;
 use proto::milvus::{data, index, milvus};
 use proto::{admin, etcd, quorate};
+use server::foreign;
 use statemachine::{Settings, check};
 
 type Read = fn(&[u8]);
@@ -19,11 +20,11 @@ fn message<M: Message + Default>(bytes: &[u8]) {
     let _decoded = M::decode(bytes);
 }
 
-/// The methods of every service that others call.
-const METHODS: &[Read] = &[
+/// What clients of etcd call.
+const OF_CLIENTS: &[Read] = &[
+    |bytes| command(bytes, quorate::command::Kind::Txn),
     |bytes| command(bytes, quorate::command::Kind::Put),
     |bytes| command(bytes, quorate::command::Kind::DeleteRange),
-    |bytes| command(bytes, quorate::command::Kind::Txn),
     |bytes| command(bytes, quorate::command::Kind::Compact),
     |bytes| command(bytes, quorate::command::Kind::LeaseGrant),
     |bytes| command(bytes, quorate::command::Kind::LeaseRevoke),
@@ -36,6 +37,11 @@ const METHODS: &[Read] = &[
     message::<etcd::WatchRequest>,
     message::<etcd::LeaseKeepAliveRequest>,
     message::<etcd::MemberAddRequest>,
+    message::<admin::StatusRequest>,
+];
+
+/// What nodes of Milvus call.
+const OF_MILVUS: &[Read] = &[
     message::<data::AssignSegmentIdRequest>,
     message::<data::SaveBinlogPathsRequest>,
     message::<data::FlushRequest>,
@@ -47,19 +53,35 @@ const METHODS: &[Read] = &[
     message::<data::ImportTaskRequest>,
     message::<index::CreateIndexRequest>,
     message::<milvus::ManualCompactionRequest>,
-    message::<admin::StatusRequest>,
-    message::<quorate::AppendRequest>,
-    message::<quorate::ForwardRequest>,
 ];
 
-/// The byte that picks transactions, the richest of them.
-const TXN: u8 = 2;
+/// What members send each other.
+const OF_MEMBERS: &[Read] =
+    &[message::<quorate::AppendRequest>, message::<quorate::ForwardRequest>];
 
-pub(super) fn read(input: &[u8]) {
-    if let Some((method, bytes)) = input.split_first() {
-        METHODS[usize::from(*method) % METHODS.len()](bytes);
+/// Reads the message that follows the byte which picks the method.
+fn pick(methods: &[Read], is_decoded: fn(&[u8]) -> bool, input: &[u8]) {
+    if let Some((method, bytes)) = input.split_first()
+        && is_decoded(bytes)
+    {
+        methods[usize::from(*method) % methods.len()](bytes);
     }
 }
+
+pub(super) fn of_clients(input: &[u8]) {
+    pick(OF_CLIENTS, foreign::is_decoded_of_client, input);
+}
+
+pub(super) fn of_milvus(input: &[u8]) {
+    pick(OF_MILVUS, foreign::is_decoded_of_milvus, input);
+}
+
+pub(super) fn of_members(input: &[u8]) {
+    pick(OF_MEMBERS, |_| true, input);
+}
+
+/// The byte that picks transactions, the richest of the requests.
+const TXN: u8 = 0;
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let put = |key: &'static [u8]| etcd::RequestOp {
