@@ -4,10 +4,13 @@ use saphyr_parser::{Event, Parser};
 
 use super::{Value, Values};
 
+/// Mappings and lists inside each other; Milvus's own file has five.
+const LEVELS_MAX: usize = 32;
+
 /// Reads a YAML document; `file` names it in messages.
 ///
 /// # Errors
-/// It is not YAML, or no mapping.
+/// It is not YAML, no mapping, or has more than [`LEVELS_MAX`] levels.
 pub(crate) fn parse(file: &str, text: &str) -> Result<Values, String> {
     let mut values = Values::new();
     let mut path: Vec<Level> = Vec::new();
@@ -15,6 +18,9 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Values, String> {
         let (event, span) =
             event.map_err(|error| format!("{file}:{}: {}", error.marker().line(), error.info()))?;
         let origin = || format!("{file}:{}", span.start.line());
+        if path.len() > LEVELS_MAX {
+            return Err(format!("{}: at most {LEVELS_MAX} levels are expected", origin()));
+        }
         match event {
             Event::Scalar(text, ..) => match path.last_mut() {
                 Some(Level::Mapping { key: Some(_) }) => {

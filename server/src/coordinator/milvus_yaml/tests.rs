@@ -132,6 +132,10 @@ fn a_value_that_cannot_be_is_named_with_its_line() {
         "dataCoord: [1\n",
         expect!["milvus.yaml:2: while parsing a flow sequence, expected ',' or ']'"],
     );
+    refuse(
+        &format!("dataCoord:\n  {}", "- ".repeat(100_000)),
+        expect!["milvus.yaml:2: at most 32 levels are expected"],
+    );
 }
 
 #[test]
