@@ -22,7 +22,7 @@ ASSERTING := $(BIN)/quorate-asserting
 step = @tests/step "$(1)" "$(2)"
 
 .PHONY: help setup setup-build setup-clients build demo demo-etcd test check-format check-lints check-docs unit \
-        tidy clients operator differential build-asserting torture power-cut hostile disk-full snapshot-small milvus-smoke \
+        tidy clients operator differential build-asserting torture power-cut hostile disk-full bit-rot snapshot-small milvus-smoke \
         planted accept bench bench-coordinator bench-pairs fuzz fuzz-short verify fix clean
 
 help:
@@ -74,7 +74,7 @@ test: setup
 	$(MAKE) torture power-cut
 	$(MAKE) hostile SECONDS_OF_ATTACKS=20
 	$(MAKE) snapshot-small
-	$(MAKE) disk-full
+	$(MAKE) disk-full bit-rot
 	$(MAKE) milvus-smoke
 	tests/step "all green" "make test"
 
@@ -155,6 +155,11 @@ disk-full:
 	$(call step,full disks,2 minutes)
 	$(CHAOS) disk-full --whose leader,all --fill last-byte --seconds 3
 
+## make bit-rot    bits flipped in the table files of a follower, then of the leader, under load (root)
+bit-rot:
+	$(call step,rotten disks with seed $(SEED),1 minute)
+	$(CHAOS) bit-rot --seed $(SEED)
+
 snapshot-small:
 	$(call step,small snapshot,1 minute)
 	$(CHAOS) snapshot --gib 0.05 --kills 1
@@ -170,7 +175,7 @@ planted: build
 
 ## make accept     every point that must be shown, at full size (about 5 hours, and a night for 12-5); make accept-N for one
 accept: build-asserting
-	tests/accept 1 2 3 4 5 6 7 4-1 4-2 4-3 4-4 4-5 4-6 4-8 12-3 12-4 12-5
+	tests/accept 1 2 3 4 5 6 7 4-1 4-2 4-3 4-4 4-5 4-6 4-8 12-3 12-4 12-5 12-6
 
 accept-%: build-asserting
 	tests/accept $*

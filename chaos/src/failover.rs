@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::client::{Client, within};
 use crate::cluster::{Cluster, ClusterOptions};
+use crate::disk::fault::Faults;
 use crate::numbers::{float, max, median, millis};
 use crate::report;
 
@@ -22,6 +23,10 @@ const EVERY: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Time for a node that came back to catch up before the next run.
 const CALM: Duration = Duration::from_millis(1500);
+
+/// Of a slow disk: what it holds, and how long each call takes.
+const SLOW_DISK_BYTES: u64 = 1 << 30;
+const SLOW_CALL: Duration = Duration::from_millis(500);
 
 /// What happens to the leader.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -41,11 +46,20 @@ pub enum Mode {
     HangDisk,
     /// The disk of a follower hangs; later it answers again, which must disturb nobody. Needs root.
     HangFollowerDisk,
+    /// Each call to its disk takes half a second; later none does, which must disturb nobody. Needs
+    /// root.
+    SlowDisk,
+    /// As slow-disk, of a follower.
+    SlowFollowerDisk,
 }
 
 impl Mode {
     fn hangs(self) -> bool {
         matches!(self, Mode::HangDisk | Mode::HangFollowerDisk)
+    }
+
+    fn slows(self) -> bool {
+        matches!(self, Mode::SlowDisk | Mode::SlowFollowerDisk)
     }
 }
 
@@ -76,7 +90,8 @@ pub struct FailoverReport {
 pub async fn run(options: &FailoverOptions) -> Result<FailoverReport> {
     let proxied = matches!(options.mode, Mode::Isolate | Mode::IsolateFollower);
     let own_disks = options.mode.hangs();
-    let cluster = ClusterOptions { proxied, own_disks, ..options.cluster.clone() };
+    let forgetful_disks = options.mode.slows().then_some(SLOW_DISK_BYTES);
+    let cluster = ClusterOptions { proxied, own_disks, forgetful_disks, ..options.cluster.clone() };
     let mut cluster = Cluster::start(&cluster).await?;
     let mut gaps_ms = Vec::new();
     let (mut n_acknowledged, mut n_failed, mut n_lost) = (0, 0, 0);
@@ -84,10 +99,10 @@ pub async fn run(options: &FailoverOptions) -> Result<FailoverReport> {
         tokio::time::sleep(CALM).await;
         let round = match options.mode {
             Mode::Kill => kill_leader(&mut cluster, number).await,
-            Mode::Stop | Mode::Isolate | Mode::HangDisk => {
+            Mode::Stop | Mode::Isolate | Mode::HangDisk | Mode::SlowDisk => {
                 silence_leader(&mut cluster, options.mode, number).await
             }
-            Mode::IsolateFollower | Mode::HangFollowerDisk => {
+            Mode::IsolateFollower | Mode::HangFollowerDisk | Mode::SlowFollowerDisk => {
                 silence_follower(&mut cluster, options.mode, number).await
             }
             Mode::Transfer => transfer(&mut cluster, number).await,
@@ -145,6 +160,11 @@ fn silence(cluster: &mut Cluster, mode: Mode, node: usize) -> Result<Instant> {
         cluster.disks[node].freeze()?;
         return Ok(Instant::now());
     }
+    if mode.slows() {
+        let disks = cluster.forgetful.as_mut().context("no disks")?;
+        disks.set_faults(node, &Faults { delay: SLOW_CALL, ..Faults::default() })?;
+        return Ok(Instant::now());
+    }
     match &cluster.network {
         Some(network) if mode != Mode::Stop => {
             network.cut_inbound(node);
@@ -158,6 +178,10 @@ fn silence(cluster: &mut Cluster, mode: Mode, node: usize) -> Result<Instant> {
 fn wake(cluster: &mut Cluster, mode: Mode, node: usize) -> Result<()> {
     if mode.hangs() {
         return cluster.disks[node].thaw();
+    }
+    if mode.slows() {
+        let disks = cluster.forgetful.as_mut().context("no disks")?;
+        return disks.set_faults(node, &Faults::default());
     }
     match &cluster.network {
         Some(network) if mode != Mode::Stop => {

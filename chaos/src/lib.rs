@@ -7,6 +7,7 @@
 pub mod assertions;
 pub mod backup;
 pub mod bench;
+pub mod bit_rot;
 pub mod ceiling;
 pub mod checker;
 pub mod client;

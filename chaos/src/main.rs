@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chaos::backup::BackupOptions;
 use chaos::bench::BenchOptions;
+use chaos::bit_rot::{BitRotOptions, Victim};
 use chaos::cluster::{Cluster, ClusterKind, ClusterOptions};
 use chaos::coordinator::{self, Collection, CoordinatorOptions, Method, Running};
 use chaos::disk_full::{DiskFullOptions, Fill, Whose};
@@ -20,8 +21,8 @@ use chaos::snapshot::SnapshotOptions;
 use chaos::torture::{Ending, TortureOptions};
 use chaos::workload::Mix;
 use chaos::{
-    assertions, backup, bench, ceiling, demo, disk, disk_full, failover, hostile, load, million,
-    pairs, past, power_cut, report, snapshot, torture,
+    assertions, backup, bench, bit_rot, ceiling, demo, disk, disk_full, failover, hostile, load,
+    million, pairs, past, power_cut, report, snapshot, torture,
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -115,7 +116,18 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Hostile clients beside normal ones: bombs, floods, garbage, what is begun and never ended
+    /// Flip bits in the table files of one node under load, on disks of their own (as root)
+    BitRot {
+        #[command(flatten)]
+        target: Target,
+        /// Whose disk, one after the other
+        #[arg(long, value_enum, value_delimiter = ',', default_value = "follower,leader")]
+        whose: Vec<Victim>,
+        /// The bits follow from it [default: drawn, and printed]
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Run hostile clients (huge requests, floods, garbage, calls that never end) beside normal ones
     Hostile {
         #[command(flatten)]
         target: Target,
@@ -533,6 +545,14 @@ async fn run(cli: Cli) -> Result<ExitCode> {
                 mix: Mix::default(),
             };
             Ok(verdict(power_cut::run(&options).await?))
+        }
+        Command::BitRot { target, whose, seed } => {
+            let options = BitRotOptions {
+                cluster: target.options()?,
+                victims: whose,
+                seed: seed.unwrap_or_else(rand::random),
+            };
+            Ok(verdict(bit_rot::run(&options).await?))
         }
         Command::Hostile { target, seconds, seed, growth_mib_max, p99_factor_max } => {
             let options = HostileOptions {

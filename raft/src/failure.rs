@@ -49,6 +49,18 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// Whether another state helps. RocksDB passes a damage that its background work met on to
+    /// whoever writes next.
+    fn is_of_rows(&self) -> bool {
+        match self.area {
+            Area::Rows => true,
+            Area::State => self.message.contains("Corruption: "),
+            Area::Log | Area::Snapshot => false,
+        }
+    }
+}
+
 /// Called once, by the thread that met the failure. In production it does not return.
 #[derive(Clone)]
 pub struct OnFailure(Arc<dyn Fn(&Failure) + Send + Sync>);
@@ -67,12 +79,7 @@ impl OnFailure {
                 );
                 std::process::abort();
             }
-            if failure.area == Area::Rows
-                && let Err(error) = quarantine::enter(&data_dir, &failure.message)
-            {
-                tracing::error!(%error, "the quarantine of this node is not noted");
-            }
-            let marked = mark(&data_dir, failure, SystemTime::now());
+            let marked = note(&data_dir, failure);
             tracing::error!(
                 error = %failure,
                 marked = marked.is_ok(),
@@ -98,6 +105,16 @@ impl fmt::Debug for OnFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OnFailure")
     }
+}
+
+/// Leaves the marks of a failure for the next start.
+pub(crate) fn note(data_dir: &Path, failure: &Failure) -> io::Result<()> {
+    if failure.is_of_rows()
+        && let Err(error) = quarantine::enter(data_dir, &failure.message)
+    {
+        tracing::error!(%error, "the quarantine of this node is not noted");
+    }
+    mark(data_dir, failure, SystemTime::now())
 }
 
 fn mark(data_dir: &Path, failure: &Failure, now: SystemTime) -> io::Result<()> {

@@ -6,12 +6,13 @@
 //! committed entries that it acknowledged, and compare them with what it says later.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
+use crate::durable;
 use crate::types::LeaderId;
 
 const FILE: &str = "PEERS";
@@ -50,6 +51,8 @@ pub(crate) struct PeerNotes {
     data_dir: PathBuf,
     cluster: u64,
     known: Mutex<Known>,
+    /// Held while the file is written: a caller for each peer may come at once.
+    writing: Mutex<()>,
 }
 
 impl PeerNotes {
@@ -60,7 +63,7 @@ impl PeerNotes {
         let noted = from_text(&text, cluster).unwrap_or_default();
         let peers = noted.into_iter().map(|(id, noted)| (id, Peer { noted, ..Peer::default() }));
         let known = Mutex::new(Known { peers: peers.collect(), unsaved: false });
-        PeerNotes { data_dir: data_dir.to_owned(), cluster, known }
+        PeerNotes { data_dir: data_dir.to_owned(), cluster, known, writing: Mutex::new(()) }
     }
 
     /// `peer` has everything up to `index` on its disk. `committed` is what is known to be so.
@@ -161,12 +164,13 @@ impl PeerNotes {
     /// # Errors
     /// The disk fails; the notes stay unsaved.
     pub(crate) fn save(&self) -> io::Result<()> {
+        let _one_at_a_time = self.writing.lock();
         let text = {
             let mut known = self.known.lock();
             known.unsaved = false;
             to_text(&known.peers, self.cluster)
         };
-        let written = write_file(&self.data_dir, &text);
+        let written = durable::replace_file(&self.data_dir.join(FILE), text.as_bytes());
         if written.is_err() {
             self.known.lock().unsaved = true;
         }
@@ -216,15 +220,6 @@ fn peer_from_line(line: &str) -> Option<(u64, Promise)> {
     let node = u64::from_str_radix(words.next()?, 16).ok()?;
     let last_index = words.next()?.parse().ok()?;
     Some((id, Promise { starts, run, vote: (term, node), last_index }))
-}
-
-fn write_file(data_dir: &Path, text: &str) -> io::Result<()> {
-    let next = data_dir.join(format!("{FILE}.next"));
-    let mut file = File::create(&next)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&next, data_dir.join(FILE))?;
-    File::open(data_dir)?.sync_all()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use proto::quorate::change_members_request::{Change, UpdateEndpoints};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::convert::member_to_proto;
@@ -63,6 +64,7 @@ async fn watch_status(node: Arc<Inner>) {
     let mut tick = tokio::time::interval(STATUS_PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut noted = Vec::new();
+    let mut noting: Option<JoinHandle<()>> = None;
     loop {
         tokio::select! {
             changed = server_metrics.changed() => if changed.is_err() { return },
@@ -70,11 +72,12 @@ async fn watch_status(node: Arc<Inner>) {
         }
         update_status(&node);
         let members = node.status.borrow().members.clone();
-        if members != noted {
+        // One after the other, and not awaited: a disk that hangs must not hold up the status.
+        if members != noted && noting.as_ref().is_none_or(JoinHandle::is_finished) {
             noted.clone_from(&members);
             let (data_dir, own) = (node.data_dir.clone(), node.identity.node);
             let note = move || quarantine::note_peers(&data_dir, own, &members);
-            drop(tokio::task::spawn_blocking(note));
+            noting = Some(tokio::task::spawn_blocking(note));
         }
     }
 }

@@ -6,7 +6,7 @@
 //! another matter: without them a node may forget what it acknowledged, so it must be replaced.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ use crate::{durable, start, tasks};
 /// Present while the state of this node must not be used; says why.
 const QUARANTINE_FILE: &str = "QUARANTINE";
 /// The other members as this node last knew them: its own state need not be readable.
-const PEERS_FILE: &str = "PEERS";
+const ADDRESSES_FILE: &str = "ADDRESSES";
 /// Between two rounds through the peers.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A peer may have to build a snapshot first.
@@ -68,15 +68,14 @@ pub(crate) fn note_peers(data_dir: &Path, own: u64, members: &[Member]) {
     let lines: Vec<String> = others
         .map(|member| format!("{:016x} {}\n", member.id, member.meta.endpoints.peer))
         .collect();
-    let written = std::fs::File::create(data_dir.join(PEERS_FILE))
-        .and_then(|mut file| file.write_all(lines.concat().as_bytes()));
-    if let Err(error) = written {
+    let path = data_dir.join(ADDRESSES_FILE);
+    if let Err(error) = durable::replace_file(&path, lines.concat().as_bytes()) {
         tracing::debug!(%error, "the addresses of the peers are not noted");
     }
 }
 
 fn known_peers(data_dir: &Path) -> Vec<(u64, String)> {
-    let text = std::fs::read_to_string(data_dir.join(PEERS_FILE)).unwrap_or_default();
+    let text = std::fs::read_to_string(data_dir.join(ADDRESSES_FILE)).unwrap_or_default();
     let parse = |line: &str| {
         let (id, address) = line.split_once(' ')?;
         Some((u64::from_str_radix(id, 16).ok()?, address.to_owned()))

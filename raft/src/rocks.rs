@@ -47,8 +47,8 @@ pub enum StateOpenError {
     #[error("state {}: another process has it open: stop that one first", .0.display())]
     InUse(PathBuf),
     #[error(
-        "state {}: {source}; if the disk is sound, this node's state is lost: replace it with \
-         `quorate member replace`",
+        "state {}: {source}; where the disk is sound, the next start takes the state of another \
+         member",
         path.display()
     )]
     Rocks { path: PathBuf, source: rocksdb::Error },
@@ -67,13 +67,32 @@ pub enum StateOpenError {
     )]
     Schema { path: PathBuf, found: u32 },
     #[error(
-        "state {} holds an unreadable {key} row ({reason}): replace this node with `quorate \
-         member replace`",
+        "state {} holds an unreadable {key} row ({reason}): the next start takes the state of \
+         another member",
         path.display()
     )]
     Row { path: PathBuf, key: &'static str, reason: String },
     #[error("state {}: {source}", path.display())]
     State { path: PathBuf, source: Fault },
+}
+
+impl StateOpenError {
+    /// What is on the disk is not what was written.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            StateOpenError::Rocks { source, .. } => source.kind() == rocksdb::ErrorKind::Corruption,
+            StateOpenError::Row { .. } => true,
+            StateOpenError::State { source: Fault::Corrupt { .. }, .. } => true,
+            StateOpenError::State { source: Fault::Storage(text), .. } => {
+                text.contains("Corruption: ")
+            }
+            StateOpenError::State { .. }
+            | StateOpenError::InUse(_)
+            | StateOpenError::Full { .. }
+            | StateOpenError::Io { .. }
+            | StateOpenError::Schema { .. } => false,
+        }
+    }
 }
 
 /// Up to where a generation is: what consensus asks of it.

@@ -20,6 +20,7 @@ use crate::contact::Contact;
 use crate::dir_lock::DirLock;
 use crate::engine::Engine;
 use crate::error::StartError;
+use crate::failure::{Area, Failure};
 use crate::identity::{self, StoredIdentity};
 use crate::inbound::Inbound;
 use crate::intake::Intake;
@@ -242,6 +243,15 @@ async fn open_storage(
                 && let Err(error) = room::note_full(&options.data_dir, &text)
             {
                 tracing::warn!(%error, "the full disk is not noted");
+            }
+            if error.is_damaged_state() {
+                let failure = Failure { area: Area::Rows, message: text };
+                let noted = failure::note(&options.data_dir, &failure);
+                tracing::error!(
+                    error = %failure,
+                    noted = noted.is_ok(),
+                    "the state is damaged: the next start takes that of another member"
+                );
             }
             StartError::Storage(Box::new(error))
         })?;

@@ -116,6 +116,22 @@ pub enum StorageOpenError {
     StateWentBack { path: PathBuf, purged: LogId, applied: String },
 }
 
+impl StorageOpenError {
+    /// The state is damaged and the log is sound.
+    pub(crate) fn is_damaged_state(&self) -> bool {
+        match self {
+            StorageOpenError::State(error)
+            | StorageOpenError::Generation(GenerationError::Open(error)) => error.is_damage(),
+            StorageOpenError::Generation(_)
+            | StorageOpenError::Io { .. }
+            | StorageOpenError::RocksLog(_)
+            | StorageOpenError::Log { .. }
+            | StorageOpenError::LogWentBack { .. }
+            | StorageOpenError::StateWentBack { .. } => false,
+        }
+    }
+}
+
 /// The storage of a running node.
 pub struct Storage {
     pub log: LogStore,
@@ -262,9 +278,13 @@ fn measure_room(core: &Core, log: &Weak<RocksLog>, stop: &Stop) {
         }
         let tables = core.current.load_full().tables.clone();
         let log = log.upgrade();
-        let failed_jobs = [Some(tables.failed_jobs()), log.as_ref().map(|log| log.failed_jobs())];
-        if failed_jobs.into_iter().flatten().any(|n_jobs| n_jobs > 0) {
-            core.on_failure.report(Area::State, failed_job(view.free_bytes));
+        if tables.failed_jobs() > 0 {
+            // The next start would meet it again.
+            core.on_failure.report(Area::Rows, failed_job(view.free_bytes));
+            return;
+        }
+        if log.as_ref().is_some_and(|log| log.failed_jobs() > 0) {
+            core.on_failure.report(Area::Log, failed_job(view.free_bytes));
             return;
         }
         let is_short = view.low_bytes > 0 && view.free_bytes < COMPACTION_BYTES_MIN;

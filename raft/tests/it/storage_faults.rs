@@ -1,5 +1,6 @@
 //! Full disks and wrong states of nodes in a cluster.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ async fn a_node_in_quarantine_keeps_its_log_and_takes_the_state_of_another() {
     let leader = cluster.wait_leader().await;
     let wrong = (leader + 1) % 3;
     let dir = cluster.data_dir(wrong);
-    until("the node notes where its peers are", || dir.join("PEERS").exists()).await;
+    until("the node notes where its peers are", || dir.join("ADDRESSES").exists()).await;
     cluster.crash(wrong).await;
     for generation in std::fs::read_dir(dir.join("sm")).unwrap() {
         let path = generation.unwrap().path();
@@ -88,6 +89,49 @@ async fn a_node_in_quarantine_keeps_its_log_and_takes_the_state_of_another() {
     until("the states are equal", || digests(wrong) == digests(leader)).await;
     drop(node);
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_cannot_be_opened_is_replaced_at_the_next_start() {
+    let mut cluster = Cluster::start(3).await;
+    for n in 0..300 {
+        write(cluster.node(n % 3), &format!("key-{n}"), "kept").await.unwrap();
+    }
+    let leader = cluster.wait_leader().await;
+    let wrong = (leader + 1) % 3;
+    let dir = cluster.data_dir(wrong);
+    until("the node notes where its peers are", || dir.join("ADDRESSES").exists()).await;
+    cluster.crash(wrong).await;
+    let manifests: Vec<_> = walk(&dir.join("sm"))
+        .into_iter()
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("MANIFEST"))
+        .collect();
+    assert!(!manifests.is_empty());
+    for path in manifests {
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let Err(error) = cluster.run(wrong).await else { panic!("a damaged state was opened") };
+    assert!(error.to_string().contains("the next start takes the state"), "{error}");
+
+    let node = cluster.run(wrong).await.unwrap();
+    node.wait_for_state(NodeState::Hot, soon()).await.unwrap();
+    assert_eq!(value(&node, "key-0").await.unwrap(), "kept");
+    let digests = |n: usize| cluster.node(n).local_view().read(|state| state.digests());
+    until("the states are equal", || digests(wrong) == digests(leader)).await;
+    drop(node);
+    cluster.stop().await;
+}
+
+/// Every file below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
+    }
+    files
 }
 
 #[tokio::test]
