@@ -8,6 +8,7 @@ pub(crate) mod front;
 pub(crate) mod intake;
 pub(crate) mod limits;
 pub(crate) mod listen;
+pub(crate) mod outflow;
 
 mod frames;
 mod hpack;

@@ -16,6 +16,7 @@ use crate::config::checked::Config;
 use crate::coordinator::Coordinator;
 use crate::edge::brief::{TEXT_BYTES_MAX, cut};
 use crate::edge::doors::Doors;
+use crate::edge::outflow::Outflow;
 use crate::lease_clock::Leases;
 use crate::metrics;
 use crate::rpc::etcd::{Etcd, PastImages};
@@ -27,6 +28,7 @@ pub(crate) struct Pages {
     leases: Arc<Leases>,
     hub: Arc<WatchHub>,
     past_images: Arc<PastImages>,
+    outflow: Arc<Outflow>,
     config: Arc<Config>,
     coordinator: Option<Arc<Coordinator>>,
     doors: Doors,
@@ -50,6 +52,7 @@ impl Pages {
             leases,
             hub: Arc::clone(etcd.hub()),
             past_images: Arc::clone(etcd.past_images()),
+            outflow: Arc::clone(etcd.outflow()),
             config,
             coordinator,
             doors,
@@ -142,7 +145,7 @@ async fn metrics_page(
         &pages.past_images,
         &pages.calls,
     ));
-    text.push_str(&metrics::edge_page(&pages.node, &pages.doors));
+    text.push_str(&metrics::edge_page(&pages.node, &pages.doors, &pages.outflow));
     if let Some(coordinator) = &pages.coordinator {
         text.push_str(&metrics::coordinator_page(coordinator));
     }

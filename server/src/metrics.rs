@@ -15,6 +15,7 @@ use raft::{Node, NodeState, WaitsFor};
 
 use crate::coordinator::Coordinator;
 use crate::edge::doors::Doors;
+use crate::edge::outflow::Outflow;
 use crate::lease_clock::Leases;
 use crate::rpc::etcd::PastImages;
 use crate::watch_hub::WatchHub;
@@ -114,9 +115,9 @@ fn past(page: &mut Page, images: &PastImages) {
 }
 
 /// Connections of all listeners.
-pub(crate) fn edge_page(node: &Node, doors: &Doors) -> String {
+pub(crate) fn edge_page(node: &Node, doors: &Doors, outflow: &Outflow) -> String {
     let mut page = Page::default();
-    edge::write(&mut page, node, doors);
+    edge::write(&mut page, node, doors, outflow);
     page.into_text()
 }
 

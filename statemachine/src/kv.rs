@@ -76,26 +76,25 @@ pub(crate) fn delete_range(
 ) -> Result<DeleteAnswer, Stop> {
     let range = KeyRange::of_request(&request.key, &request.range_end);
     cost.read_keys(draft.n_written(&range))?;
+    let count = draft.count(&range);
+    cost.delete_keys(count)?;
     // Keys stand back to back: a million of them would be a million allocations.
-    let (mut text, mut doomed) = (Vec::new(), Vec::new());
+    let (mut text, mut doomed) = (Vec::new(), Vec::with_capacity(count));
     let mut previous = Picks::default();
     let mut charged = Ok(());
     draft.visit(&range, &mut |key, found| {
-        charged = cost.delete_key();
-        if charged.is_err() {
-            return ControlFlow::Break(());
-        }
         text.extend_from_slice(key);
         doomed.push((key.len(), found.meta));
         if request.prev_kv {
             previous.push(key, found, Parts::Pairs);
+            charged = cost.answer(previous.answer_bytes_from(doomed.len() - 1, Parts::Pairs));
         }
-        ControlFlow::Continue(())
+        if charged.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     charged?;
-    cost.answer(previous.answer_bytes(Parts::Pairs))?;
-    let deleted = i64::try_from(doomed.len()).expect("keys in memory fit");
+    let deleted = i64::try_from(count).expect("keys in memory fit");
     let mut text = Bytes::from(text);
+    draft.reserve(count);
     for (key_bytes, meta) in doomed {
         draft.delete(text.split_to(key_bytes), meta, alone);
     }

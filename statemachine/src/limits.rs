@@ -52,6 +52,8 @@ pub const COMMAND_ANSWER_BYTES_MAX: u64 = 64 << 20;
 pub const COMMAND_COMPARED_BYTES_MAX: u64 = 16 << 20;
 /// What reading a value counts beside its length, bytes: a search in the store.
 pub(crate) const COMPARED_VALUE_BYTES_MIN: u64 = 1 << 10;
+/// Bytes of pairs in the answer of one range by itself. More than 2 GiB would not fit a message.
+pub const RANGE_ANSWER_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of values that the puts of one transaction may keep by `ignore_value`.
 pub const COMMAND_KEPT_BYTES_MAX: u64 = 16 << 20;
 /// What a pair of an answer counts beside its key and value, bytes.
@@ -86,6 +88,14 @@ pub const TIME_SET_BACK_MIN_MS: u64 = 60_000;
 pub const CLOCK_SKEW_WARN_MS: u64 = 1_000;
 /// Records whose times one `SetTime` clips; the leader repeats the command until none is left.
 pub const TIME_RECORDS_CLIPPED_MAX: u32 = 1_000;
+
+/// Segments of a channel that one command drops; the leader repeats the command until none is left.
+pub const CHANNEL_SEGMENTS_DROPPED_MAX: usize = 4_096;
+/// Segments that one command lists for data nodes, beside those of its first channel; its further
+/// channels are refused.
+pub const LISTED_SEGMENTS_MAX: usize = 262_144;
+/// Results of compactions, and results of those, that are dropped in place of one segment.
+pub const COMPACTION_RESULTS_DROPPED_MAX: usize = 4_096;
 
 /// Digests of check entries that a node remembers, for the leader to ask for.
 pub const DIGEST_CHECKS_KEPT: usize = 16;

@@ -50,6 +50,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack!("leases", 4, held::leases),
     attack!("watchers that never read", 1, held::watchers),
     attack!("snapshots that are never read", 1, held::snapshots),
+    attack!("ranges that are never read", 1, held::unread),
     attack!("requests that never end", 1, held::unfinished),
     attack!("silent connections", 1, garbage::silent),
     attack!("garbage on every port", 2, garbage::junk),

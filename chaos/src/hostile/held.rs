@@ -11,7 +11,7 @@ use tokio_stream::StreamExt;
 
 use super::attack::Target;
 use crate::client::{prefix_end, within};
-use crate::load::wire::Connection;
+use crate::load::wire::{Connection, encode};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// All workers together; they stay until the cluster ends.
@@ -22,6 +22,8 @@ const WATCHES_PER_STREAM: usize = 200;
 const SNAPSHOTS: usize = 64;
 /// Streams of one connection whose request stays unfinished.
 const UNFINISHED: usize = 500;
+/// Streams of one connection whose answer is not read.
+const UNREAD: usize = 100;
 
 /// As many leases as may be, for ever.
 pub(super) async fn leases(target: Target, mut rng: StdRng) {
@@ -86,6 +88,32 @@ pub(super) async fn snapshots(target: Target, mut rng: StdRng) {
         tokio::select! {
             () = target.wait_over() => return,
             () = tokio::time::sleep(Duration::from_secs(5)) => {}
+        }
+    }
+}
+
+/// Ranges of everything whose answers are not read.
+pub(super) async fn unread(target: Target, mut rng: StdRng) {
+    const NAME: &str = "ranges that are never read";
+    let all = Bytes::from_static(b"\0");
+    let range = etcd::RangeRequest { key: all.clone(), range_end: all, ..Default::default() };
+    let message = encode(&range);
+    while !target.is_over() {
+        let endpoint = target.client_port(&mut rng).to_owned();
+        let Ok(connection) = Connection::open(&endpoint).await else { continue };
+        let Ok(head) = connection.head("/etcdserverpb.KV/Range") else { return };
+        let mut held = Vec::new();
+        for _ in 0..UNREAD {
+            let Ok((answer, mut body)) = connection.begin(&head).await else { break };
+            if body.send_data(message.clone(), true).is_err() {
+                break;
+            }
+            target.sent(NAME);
+            held.push(answer);
+        }
+        tokio::select! {
+            () = target.wait_over() => return,
+            () = tokio::time::sleep(Duration::from_secs(15)) => {}
         }
     }
 }

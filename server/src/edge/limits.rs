@@ -26,6 +26,9 @@ pub(crate) const CLIENT_INTAKE_BYTES_MAX: usize = 128 << 20;
 pub(crate) const COORDINATOR_INTAKE_BYTES_MAX: usize = 192 << 20;
 pub(crate) const HTTP_INTAKE_BYTES_MAX: usize = 8 << 20;
 
+/// Large answers of the etcd API that are being read or sent, as counted for the largest range.
+pub(crate) const CLIENT_OUTFLOW_BYTES_MAX: u64 = statemachine::limits::RANGE_ANSWER_BYTES_MAX;
+
 /// A request is complete within this time, and what it takes to send it at 64 KiB/s.
 pub(crate) const INTAKE_WITHIN: Duration = Duration::from_secs(30);
 

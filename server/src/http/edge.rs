@@ -15,6 +15,7 @@ use hyper_util::server::conn::auto;
 use proto::admin::admin_server::AdminServer;
 use raft::{Gathered, Place};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
@@ -31,6 +32,7 @@ use crate::edge::limits::{
     COORDINATOR_ELEMENTS_MAX, COORDINATOR_MESSAGE_BYTES_MAX, HEAD_WITHIN, SILENCE_MAX, STREAMS_MAX,
 };
 use crate::edge::listen::listen;
+use crate::edge::outflow::Room;
 use crate::metrics::Calls;
 use crate::rpc::datacoord::{self, DATA_COORD_PREFIX, DataCoordServer};
 use crate::rpc::etcd::{Etcd, EtcdLimits, Gate, KV_PREFIX, KvService};
@@ -141,14 +143,19 @@ impl Edge {
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, place: Place, stop: CancellationToken) {
+        let give_way = Arc::new(Notify::new());
         let service = service_fn(|request: Request<Incoming>| {
             let edge = Arc::clone(&self);
+            let give_way = Arc::clone(&give_way);
             place.asks();
             async move {
                 let call = edge.calls.begin(request.uri().path());
-                let response = edge.answer(request).await;
+                let mut response = edge.answer(request).await;
                 if let Some(call) = call {
                     edge.calls.end(&call, response.headers());
+                }
+                if let Some(room) = response.extensions_mut().remove::<Arc<Room>>() {
+                    response = response.map(|body| room.keep(body, &give_way));
                 }
                 Ok::<_, Infallible>(response)
             }
@@ -165,6 +172,7 @@ impl Edge {
             ended = connection.as_mut() => ended,
             () = cut.cancelled() => return,
             () = place.cut().cancelled() => return,
+            () = give_way.notified() => return,
             () = silence(&speech) => {
                 place.is_silent();
                 return;

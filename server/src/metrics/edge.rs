@@ -4,6 +4,7 @@ use raft::{Node, PlacesCount};
 
 use super::page::Page;
 use crate::edge::doors::Doors;
+use crate::edge::outflow::{Outflow, OutflowCount};
 
 /// Why a connection was ended or not taken, and its count.
 type Ended = (&'static str, fn(&PlacesCount) -> u64);
@@ -14,7 +15,7 @@ const ENDED: [Ended; 3] = [
     ("silent", |count| count.silent),
 ];
 
-pub(super) fn write(page: &mut Page, node: &Node, doors: &Doors) {
+pub(super) fn write(page: &mut Page, node: &Node, doors: &Doors, outflow: &Outflow) {
     let mut places: Vec<_> =
         doors.all().map(|door| (door.name, door.places.count())).into_iter().collect();
     places.push(("peer", node.metrics().peer_connections));
@@ -46,6 +47,29 @@ pub(super) fn write(page: &mut Page, node: &Node, doors: &Doors) {
         }
     }
     intakes(page, doors);
+    answers(page, outflow.count());
+}
+
+fn answers(page: &mut Page, count: OutflowCount) {
+    page.gauge(
+        "quorate_edge_outflow_bytes",
+        "Bytes of large answers of the etcd API that are being read or sent",
+        count.held_bytes,
+    );
+    page.gauge(
+        "quorate_edge_outflow_max_bytes",
+        "Bytes of large answers of the etcd API that may be held",
+        count.bytes_max,
+    );
+    for (reason, value) in [("too_many_bytes", count.refused), ("unread", count.unread)] {
+        page.counter(
+            "quorate_edge_answers_refused_total",
+            "Large answers that found no room, or whose clients did not take them while others \
+             waited for room and whose connections were ended for it",
+            &[("reason", reason)],
+            value,
+        );
+    }
 }
 
 fn intakes(page: &mut Page, doors: &Doors) {

@@ -32,6 +32,8 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use crate::admin::scans::Scans;
+use crate::edge::limits::CLIENT_OUTFLOW_BYTES_MAX;
+use crate::edge::outflow::Outflow;
 use crate::lease_clock::Leases;
 use crate::watch_hub::WatchHub;
 use call::Deadline;
@@ -51,6 +53,7 @@ pub struct Etcd {
     hub: Arc<WatchHub>,
     leases: Arc<Leases>,
     large_reads: Arc<Semaphore>,
+    outflow: Arc<Outflow>,
     past_images: Arc<PastImages>,
     scans: Arc<Scans>,
     wide_writes: Semaphore,
@@ -72,6 +75,7 @@ impl Etcd {
             hub: WatchHub::start(node.clone(), Arc::clone(&leases), &limits, stop.clone()),
             leases,
             large_reads: Arc::new(Semaphore::new(limits.large_reads_max.max(1))),
+            outflow: Outflow::new(CLIENT_OUTFLOW_BYTES_MAX),
             past_images: PastImages::new(stop.clone()),
             scans,
             wide_writes: Semaphore::new(limits.wide_writes_max.max(1)),
@@ -84,6 +88,10 @@ impl Etcd {
 
     pub(crate) fn past_images(&self) -> &Arc<PastImages> {
         &self.past_images
+    }
+
+    pub(crate) fn outflow(&self) -> &Arc<Outflow> {
+        &self.outflow
     }
 
     pub fn hub(&self) -> &Arc<WatchHub> {

@@ -21,7 +21,7 @@ use crate::coordinator::records::{Outcomes, Records};
 use crate::state::draft::Stop;
 use crate::view::SegmentId;
 
-pub(crate) use lifecycle::{Step, advance};
+pub(crate) use lifecycle::{Step, advance, can_be_dropped};
 pub(crate) use logs::merge_logs;
 
 pub(crate) fn apply(

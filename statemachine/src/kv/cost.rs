@@ -19,16 +19,19 @@ pub enum CostBound {
     KeptBytes,
     /// Keys that a transaction visits which only reads.
     ScannedKeys,
+    /// Keys and values of a range that is no part of a write or a transaction.
+    RangeAnswerBytes,
 }
 
 impl CostBound {
-    pub(crate) const ALL: [CostBound; 6] = [
+    pub(crate) const ALL: [CostBound; 7] = [
         CostBound::ReadKeys,
         CostBound::DeletedKeys,
         CostBound::AnswerBytes,
         CostBound::ComparedBytes,
         CostBound::KeptBytes,
         CostBound::ScannedKeys,
+        CostBound::RangeAnswerBytes,
     ];
 
     pub fn limit(self) -> u64 {
@@ -39,6 +42,7 @@ impl CostBound {
             CostBound::ComparedBytes => limits::COMMAND_COMPARED_BYTES_MAX,
             CostBound::KeptBytes => limits::COMMAND_KEPT_BYTES_MAX,
             CostBound::ScannedKeys => limits::READ_TXN_KEYS_MAX,
+            CostBound::RangeAnswerBytes => limits::RANGE_ANSWER_BYTES_MAX,
         }
     }
 }
@@ -59,6 +63,11 @@ impl std::fmt::Display for CostBound {
                 f,
                 "the answer has more than {limit} bytes: ask for fewer keys, or without values or \
                  previous pairs"
+            ),
+            CostBound::RangeAnswerBytes => write!(
+                f,
+                "the answer has more than {limit} bytes: ask for it in pages with a limit, or for \
+                 keys only"
             ),
             CostBound::ComparedBytes => write!(
                 f,
@@ -89,8 +98,8 @@ impl Cost {
         charge(&mut self.read_keys, n_keys as u64, CostBound::ReadKeys)
     }
 
-    pub(crate) fn delete_key(&mut self) -> Result<(), Rejection> {
-        charge(&mut self.deleted_keys, 1, CostBound::DeletedKeys)
+    pub(crate) fn delete_keys(&mut self, n_keys: usize) -> Result<(), Rejection> {
+        charge(&mut self.deleted_keys, n_keys as u64, CostBound::DeletedKeys)
     }
 
     /// Of pairs that are part of the answer.
@@ -127,15 +136,29 @@ fn charge(counted: &mut u64, more: u64, bound: CostBound) -> Result<(), Rejectio
 pub(crate) struct Reads {
     keys_left: u64,
     bytes_left: u64,
+    /// What an answer beyond `bytes_left` is refused for.
+    bytes_bound: CostBound,
 }
 
 impl Reads {
-    /// Of one range by itself: it may be the whole keyspace.
-    pub(crate) const UNBOUNDED: Reads = Reads { keys_left: u64::MAX, bytes_left: u64::MAX };
+    /// Of whoever reads on a machine of its own, such as a tool.
+    pub(crate) const UNBOUNDED: Reads = Reads {
+        keys_left: u64::MAX,
+        bytes_left: u64::MAX,
+        bytes_bound: CostBound::RangeAnswerBytes,
+    };
+
+    /// Of one range by itself: it may count the whole keyspace.
+    pub(crate) fn of_range() -> Reads {
+        let bytes_bound = CostBound::RangeAnswerBytes;
+        Reads { keys_left: u64::MAX, bytes_left: bytes_bound.limit(), bytes_bound }
+    }
 
     /// Of a whole transaction.
     pub(crate) fn of_transaction() -> Reads {
-        Reads { keys_left: limits::READ_TXN_KEYS_MAX, bytes_left: limits::COMMAND_ANSWER_BYTES_MAX }
+        let bytes_bound = CostBound::AnswerBytes;
+        let keys_left = limits::READ_TXN_KEYS_MAX;
+        Reads { keys_left, bytes_left: bytes_bound.limit(), bytes_bound }
     }
 
     pub(crate) fn visit(&mut self) -> Result<(), Rejection> {
@@ -145,7 +168,7 @@ impl Reads {
     }
 
     pub(crate) fn answer(&mut self, bytes: u64) -> Result<(), Rejection> {
-        let too_large = Rejection::TooCostly { bound: CostBound::AnswerBytes };
+        let too_large = Rejection::TooCostly { bound: self.bytes_bound };
         self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(too_large)?;
         Ok(())
     }

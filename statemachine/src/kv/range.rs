@@ -211,7 +211,8 @@ impl RangePlan {
         RangePlan { rules: rules.clone(), revision, source }
     }
 
-    fn answer_bytes(&self) -> u64 {
+    /// What the pairs take in the answer; 0 for a past revision, where only a scan tells.
+    pub fn answer_bytes(&self) -> u64 {
         match &self.source {
             Source::Newest { picked, .. } => picked.answer_bytes(self.rules.parts()),
             Source::Past { .. } => 0,
@@ -377,6 +378,17 @@ impl RangePlan {
                 past::has_more_rows(store, &KeyRange::of_request(key, range_end), rows_max)
             }
         }
+    }
+
+    /// As [`RangePlan::fetch`], for a client: an answer that is too large is refused.
+    ///
+    /// # Errors
+    /// A fault of the storage. A refusal is part of the outcome.
+    pub fn fetch_bounded(
+        self,
+        store: &dyn StateRead,
+    ) -> Result<Result<etcd::RangeResponse, Rejection>, Fault> {
+        outcome_of(self.fetch_within(store, &mut Reads::of_range()))
     }
 
     /// Reads the values off the lock, from the store image that belongs to the plan's state.

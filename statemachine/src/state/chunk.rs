@@ -326,6 +326,10 @@ impl<'a> Chunk<'a> {
         }
         self.counters.revision += 1;
         let revision = self.counters.revision;
+        // One command may delete a million keys.
+        let key_bytes: usize = writes.iter().map(|write| write.key.len()).sum();
+        self.changes.reserve(writes.len() * 2, key_bytes * 2 + writes.len() * ROWS_BESIDE_BYTES);
+        self.events.reserve(writes.len());
         for (sub, write) in (0..).zip(writes) {
             self.absorb_write(EventId { revision, sub }, write);
         }

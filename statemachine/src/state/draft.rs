@@ -186,6 +186,11 @@ impl<'c, 'a> Draft<'c, 'a> {
         self.write(Write { key, live: Some(Live { meta, value }), replaced }, alone);
     }
 
+    /// Makes room for writes to come.
+    pub(crate) fn reserve(&mut self, n_writes: usize) {
+        self.writes.reserve(n_writes);
+    }
+
     pub(crate) fn delete(&mut self, key: Bytes, replaced: KeyMeta, alone: Alone) {
         self.write(Write { key, live: None, replaced: Some(replaced) }, alone);
     }

@@ -222,8 +222,16 @@ pub(super) async fn drop_virtual_channel(
     for dropped in request.segments {
         segments.extend(saved::of_dropped(lead, &channel, dropped)?);
     }
-    let command = DropChannel { channel: channel.clone(), node, segments };
-    lead.propose_segment(Kind::DropChannel(command)).await?;
+    // A channel may have a hundred thousand segments: they go in pieces, and its data node asks
+    // again where this ends in between.
+    loop {
+        let saved = std::mem::take(&mut segments);
+        let command = DropChannel { channel: channel.clone(), node, segments: saved };
+        let outcome = lead.propose_segment(Kind::DropChannel(command)).await?;
+        if outcome.changed_names.contains(&channel) {
+            break;
+        }
+    }
     lead.observed.forget_channel(&channel);
     Ok(data::DropVirtualChannelResponse::default())
 }

@@ -5,16 +5,20 @@ mod service;
 
 use std::sync::Arc;
 
+use prost::Message;
 use proto::etcd;
 use proto::etcd::request_op::Request as Op;
 use proto::quorate::command::Kind;
 use raft::{Consistency, Pinned, View};
+use statemachine::limits::COMMAND_ANSWER_BYTES_MAX;
 use statemachine::{
     Deferred, Fault, IndexCopy, PastImage, RangePlan, Rejection, Response as Outcome, State, check,
 };
 use tonic::{Request, Response, Status};
 
-use super::{Etcd, error, mismatch};
+use super::call::Deadline;
+use super::{Etcd, EtcdError, error, mismatch};
+use crate::edge::outflow::Room;
 use crate::tasks;
 
 pub(crate) use past_images::PastImages;
@@ -26,6 +30,9 @@ const INLINE_ROWS_MAX: usize = 16;
 /// attempt costs little, so many that a small range needs no image.
 const PAST_ROWS_MAX: usize = 4096;
 
+/// A range of [`PAST_ROWS_MAX`] rows at the most may have so many bytes, as far as room goes.
+const PAST_ANSWER_BYTES_MAX: u64 = COMMAND_ANSWER_BYTES_MAX;
+
 impl Etcd {
     async fn range(
         &self,
@@ -35,12 +42,12 @@ impl Etcd {
         let request = request.into_inner();
         self.check(check::range(&request))?;
         let view = self.view(consistency(request.serializable), deadline).await?;
-        let mut response = match self.get(&view, &request) {
-            Some(response) => response,
-            None => self.range_of(&view, &request).await?,
+        let (mut response, room) = match self.get(&view, &request) {
+            Some(response) => (response, None),
+            None => self.range_of(&view, &request, &deadline).await?,
         };
         response.header = Some(self.headers.complete(response.header.as_ref()));
-        Ok(Response::new(response))
+        Ok(with_room(response, room))
     }
 
     /// The way of nearly all reads: one key as it is now needs no image of the tables. `None`
@@ -57,7 +64,8 @@ impl Etcd {
         &self,
         view: &View,
         request: &etcd::RangeRequest,
-    ) -> Result<etcd::RangeResponse, Status> {
+        deadline: &Deadline,
+    ) -> Result<(etcd::RangeResponse, Option<Room>), Status> {
         let plan = |state: &State| -> Result<_, Rejection> {
             let plan = state.plan_range(request)?;
             let newest = plan.past_revision().map(|at| (at, state.copy_index()));
@@ -66,12 +74,25 @@ impl Etcd {
         let (plan, store) = view.pin(plan);
         let (plan, newest) = plan.map_err(|rejection| error::rejection(&rejection))?;
         if let Some((at, newest)) = newest {
-            return self.past_range(request, plan, store, at, newest).await;
+            return self.past_range(request, (plan, store), at, newest, deadline).await;
         }
+        let room = self.hold(plan.answer_bytes(), deadline).await?;
         let inline = plan.n_rows().is_some_and(|n_rows| n_rows <= INLINE_ROWS_MAX);
-        let read = move |store: &Pinned| plan.fetch(store);
-        if inline { read(&store) } else { self.read_off_thread(store, read).await? }
-            .map_err(|fault| error::fault(&self.node, &fault))
+        let read = move |store: &Pinned| plan.fetch_bounded(store);
+        let outcome = if inline { read(&store) } else { self.read_off_thread(store, read).await? };
+        Ok((self.settle(outcome)?, room))
+    }
+
+    /// Room for an answer that may have so many bytes.
+    async fn hold(&self, bytes: u64, deadline: &Deadline) -> Result<Option<Room>, Status> {
+        let held = self.outflow.hold(bytes, deadline.at).await;
+        held.map_err(|crowded| EtcdError::TooManyRequests.with_detail(&crowded.to_string()))
+    }
+
+    fn settle<T>(&self, outcome: Result<Result<T, Rejection>, Fault>) -> Result<T, Status> {
+        outcome
+            .map_err(|fault| error::fault(&self.node, &fault))?
+            .map_err(|rejection| error::rejection(&rejection))
     }
 
     /// A range at a past revision: by its rows where they are few, else by an image of the
@@ -79,12 +100,12 @@ impl Etcd {
     async fn past_range(
         &self,
         request: &etcd::RangeRequest,
-        plan: RangePlan,
-        store: Pinned,
+        read: (RangePlan, Pinned),
         at: i64,
         newest: IndexCopy,
-    ) -> Result<etcd::RangeResponse, Status> {
-        let read = Arc::new((plan, store));
+        deadline: &Deadline,
+    ) -> Result<(etcd::RangeResponse, Option<Room>), Status> {
+        let read = Arc::new(read);
         let fault = |fault: Fault| error::fault(&self.node, &fault);
         let mut image = self.past_images.get(at);
         if image.is_none() {
@@ -99,16 +120,17 @@ impl Etcd {
                 image = self.past_images.get_or_make(at, make).await?;
             }
         }
-        let request = request.clone();
-        let response = self.off_thread(move || match image {
-            Some(image) => match image.plan_range(&request, read.0.revision()) {
-                Ok(plan) => plan.fetch(&read.1).map(Ok),
-                Err(rejection) => Ok(Err(rejection)),
-            },
-            None => read.0.clone().fetch(&read.1).map(Ok),
-        });
-        let response = response.await?.map_err(fault)?;
-        response.map_err(|rejection| error::rejection(&rejection))
+        let Some(image) = image else {
+            let room = self.hold(PAST_ANSWER_BYTES_MAX, deadline).await?;
+            let fetch = move || read.0.clone().fetch_bounded(&read.1);
+            return Ok((self.settle(self.off_thread(fetch).await?)?, room));
+        };
+        let (request, revision) = (request.clone(), read.0.revision());
+        let plan = self.off_thread(move || Ok(image.plan_range(&request, revision))).await?;
+        let plan = self.settle(plan)?;
+        let room = self.hold(plan.answer_bytes(), deadline).await?;
+        let fetch = move || plan.fetch_bounded(&read.1);
+        Ok((self.settle(self.off_thread(fetch).await?)?, room))
     }
 
     async fn put(
@@ -150,7 +172,7 @@ impl Etcd {
         if check::is_read_only(&request) {
             let consistency = consistency(is_serializable(&request));
             let view = self.view(consistency, deadline).await?;
-            return self.read_txn(&view, &request).await.map(Response::new);
+            return self.read_txn(&view, &request, &deadline).await;
         }
         self.check_size(&request)?;
         let outcome = self.propose(Kind::Txn(request), deadline).await?;
@@ -191,6 +213,16 @@ fn is_of_single_keys(request: &etcd::TxnRequest) -> bool {
         })
 }
 
+/// The room goes with the answer, until its client has taken it.
+fn with_room<T: Message>(answer: T, room: Option<Room>) -> Response<T> {
+    let room = room.and_then(|room| room.fit(answer.encoded_len() as u64));
+    let mut response = Response::new(answer);
+    if let Some(room) = room {
+        response.extensions_mut().insert(Arc::new(room));
+    }
+    response
+}
+
 fn consistency(serializable: bool) -> Consistency {
     if serializable { Consistency::Local } else { Consistency::Linearizable }
 }
@@ -200,18 +232,23 @@ impl Etcd {
         &self,
         view: &View,
         request: &etcd::TxnRequest,
-    ) -> Result<etcd::TxnResponse, Status> {
+        deadline: &Deadline,
+    ) -> Result<Response<etcd::TxnResponse>, Status> {
         let (plan, store) = view.pin(|state| state.plan_txn(request));
         let plan = plan.map_err(|rejection| error::rejection(&rejection))?;
         let read = move |store: &Pinned| plan.fetch(store);
         let inline = request.success.len().max(request.failure.len()) <= INLINE_ROWS_MAX
             && is_of_single_keys(request);
-        let outcome = if inline { read(&store) } else { self.read_off_thread(store, read).await? };
-        let mut response = outcome
-            .map_err(|fault| error::fault(&self.node, &fault))?
-            .map_err(|rejection| error::rejection(&rejection))?;
+        let (outcome, room) = if inline {
+            (read(&store), None)
+        } else {
+            // What it will have is known once it is read.
+            let room = self.hold(COMMAND_ANSWER_BYTES_MAX, deadline).await?;
+            (self.read_off_thread(store, read).await?, room)
+        };
+        let mut response = self.settle(outcome)?;
         response.header = Some(self.headers.complete(response.header.as_ref()));
-        Ok(response)
+        Ok(with_room(response, room))
     }
 
     /// The answer of a write that took effect, but for the values in it.

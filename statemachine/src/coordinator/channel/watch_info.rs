@@ -4,16 +4,19 @@
 //! from the dead, so they are made at the moment of the write, from the records as they are then,
 //! and never taken from a value that a node wrote back: those come without lists.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::milvus::common::SegmentState;
 use proto::milvus::data::{ChannelWatchInfo, ChannelWatchState, SegmentInfo, VchannelInfo};
 use proto::milvus::msg::MsgPosition;
 use proto::quorate::{ChannelRecord, SegmentRef};
 
+use crate::coordinator::Refusal;
 use crate::coordinator::keys::DataKey;
 use crate::coordinator::records::Records;
 use crate::coordinator::segment::{self, view::Segment};
+use crate::limits::LISTED_SEGMENTS_MAX;
 use crate::state::draft::Stop;
 use crate::view::{Name, SegmentId};
 
@@ -21,6 +24,8 @@ use crate::view::{Name, SegmentId};
 pub(crate) struct PendingSegments {
     /// By place; `None`: not there any more, or no record.
     changed: BTreeMap<Place, Option<Segment>>,
+    /// How many the command has listed for data nodes.
+    n_listed: Cell<usize>,
 }
 
 /// In the order of the view.
@@ -28,6 +33,10 @@ type Place = (i64, i64, i64);
 
 fn place(of: SegmentRef) -> Place {
     (of.segment, of.collection, of.partition)
+}
+
+fn reference((segment, collection, partition): Place) -> SegmentRef {
+    SegmentRef { collection, partition, segment }
 }
 
 impl PendingSegments {
@@ -42,17 +51,50 @@ impl PendingSegments {
             });
             changed.insert(place(of), decoded);
         }
-        PendingSegments { changed }
+        PendingSegments { changed, n_listed: Cell::new(0) }
     }
 
-    /// Segments of a channel in any state, by ascending id.
-    fn of_channel(&self, records: &Records<'_, '_>, channel: &str) -> Vec<(SegmentRef, Segment)> {
+    /// Segments of a channel in any state, by ascending id, for a data node.
+    ///
+    /// # Errors
+    /// Refused where the command has listed too many for other channels.
+    fn list(
+        &self,
+        records: &Records<'_, '_>,
+        channel: &str,
+    ) -> Result<Vec<(SegmentRef, Segment)>, Refusal> {
+        if self.n_listed.get() > LISTED_SEGMENTS_MAX {
+            return Err(Refusal::Invalid {
+                field: "channel".to_owned(),
+                value: channel.to_owned(),
+                reason: format!(
+                    "one command lists at most {LISTED_SEGMENTS_MAX} segments: name it in another"
+                ),
+            });
+        }
         let found: BTreeMap<Place, &Segment> = self.members(records, channel).collect();
-        let with_ref = |(place, segment): (Place, &Segment)| {
-            let (segment_id, collection, partition) = place;
-            (SegmentRef { collection, partition, segment: segment_id }, segment.clone())
-        };
-        found.into_iter().map(with_ref).collect()
+        self.n_listed.set(self.n_listed.get() + found.len());
+        let with_ref = |(place, segment): (Place, &Segment)| (reference(place), segment.clone());
+        Ok(found.into_iter().map(with_ref).collect())
+    }
+
+    /// The first segments of a channel that can be dropped, by ascending id, at most `n_max`.
+    pub(crate) fn droppable(
+        &self,
+        records: &Records<'_, '_>,
+        channel: &str,
+        n_max: usize,
+    ) -> Vec<SegmentRef> {
+        let mut first = BTreeSet::new();
+        for (place, segment) in self.members(records, channel) {
+            if segment::can_be_dropped(segment.state) {
+                first.insert(place);
+                if first.len() > n_max {
+                    first.pop_last();
+                }
+            }
+        }
+        first.into_iter().map(reference).collect()
     }
 
     /// Whether a channel has a segment that is not dropped.
@@ -78,7 +120,7 @@ impl PendingSegments {
     }
 
     /// The segment of an id. Of two, which only raw writes bring about, the one of the last place
-    /// counts, as in [`segment::of_channel`].
+    /// counts.
     fn last<'s>(
         &'s self,
         records: &'s Records<'_, '_>,
@@ -100,7 +142,7 @@ impl PendingSegments {
 /// Writes a command into the key of the channel's owner.
 ///
 /// # Errors
-/// A record that it needs does not decode.
+/// A record that it needs does not decode, or the command has listed too many segments.
 pub(super) fn put_command(
     records: &mut Records<'_, '_>,
     pending: &PendingSegments,
@@ -125,7 +167,7 @@ fn vchannel_info(
     channel: &str,
     record: &ChannelRecord,
 ) -> Result<VchannelInfo, Stop> {
-    let segments = pending.of_channel(records, channel);
+    let segments = pending.list(records, channel)?;
     let mut info = VchannelInfo {
         collection_id: record.collection,
         channel_name: channel.to_owned(),

@@ -48,6 +48,11 @@ fn next(state: SegmentState, step: Step) -> Option<SegmentState> {
     }
 }
 
+/// Whether [`Step::Drop`] exists for a state.
+pub(crate) fn can_be_dropped(state: SegmentState) -> bool {
+    next(state, Step::Drop).is_some()
+}
+
 /// Moves a segment on.
 ///
 /// # Errors

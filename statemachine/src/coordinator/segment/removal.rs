@@ -1,6 +1,6 @@
 //! The end of segments: dropped first, removed from the records once their files are gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use proto::milvus::common::SegmentState;
@@ -16,6 +16,7 @@ use crate::coordinator::Refusal;
 use crate::coordinator::channel::{self, PendingSegments};
 use crate::coordinator::keys::{DataKey, LogKind};
 use crate::coordinator::records::{Outcomes, Records};
+use crate::limits::{CHANNEL_SEGMENTS_DROPPED_MAX, COMPACTION_RESULTS_DROPPED_MAX};
 use crate::state::draft::Stop;
 use crate::view::SegmentId;
 
@@ -78,12 +79,16 @@ pub(super) fn drop_results(
     dropped_at_ns: u64,
 ) -> Result<Outcomes, Stop> {
     let mut outcomes = Outcomes::default();
+    let segment = input.segment;
     let mut seen = BTreeSet::from([place(input)]);
     let mut inputs = vec![input];
     while let Some(input) = inputs.pop() {
         for (of, mut info) in results_of(records, input)? {
             if !seen.insert(place(of)) {
                 continue;
+            }
+            if seen.len() > COMPACTION_RESULTS_DROPPED_MAX {
+                return Err(too_many_results(segment).into());
             }
             inputs.push(of);
             if advance(&mut info, Step::Drop).is_ok() {
@@ -94,6 +99,17 @@ pub(super) fn drop_results(
         }
     }
     Ok(outcomes)
+}
+
+/// Only records that somebody wrote raw have so many.
+fn too_many_results(segment: i64) -> Refusal {
+    Refusal::Invalid {
+        field: "segment".to_owned(),
+        value: segment.to_string(),
+        reason: format!(
+            "its rows are in more than {COMPACTION_RESULTS_DROPPED_MAX} results of compactions"
+        ),
+    }
 }
 
 /// Results of compactions that took a segment of their partition in, as the command sees them.
@@ -125,7 +141,8 @@ fn results_of(
 }
 
 /// The collection of the channel is gone: so are all its segments, and the channel itself as soon as
-/// its data node has let go.
+/// its data node has let go. The outcome names the channel once no segment is left to drop; before,
+/// the command has to be repeated.
 pub(super) fn drop_channel(
     records: &mut Records<'_, '_>,
     command: DropChannel,
@@ -141,13 +158,17 @@ pub(super) fn drop_channel(
             merge_logs(records, of, LogKind::Delta, saved.deltalogs)?;
         }
     }
-    for (of, mut info) in of_channel(records, &channel)?.into_values() {
-        if advance(&mut info, Step::Drop).is_err() {
-            continue;
-        }
-        records.put(records.keys().segment(of), &info);
+    let n_max = CHANNEL_SEGMENTS_DROPPED_MAX;
+    let left = PendingSegments::of(records).droppable(records, &channel, n_max + 1);
+    for of in left.iter().take(n_max) {
+        let mut info = record(records, *of)?;
+        advance(&mut info, Step::Drop)?;
+        records.put(records.keys().segment(*of), &info);
         records.delete(records.keys().growth(of.segment));
         outcomes.changed(of.segment);
+    }
+    if left.len() > n_max {
+        return Ok(outcomes);
     }
     records.put_bytes(records.keys().removal(&channel), Bytes::from_static(b"removed"));
     if let Some(record) =
@@ -212,33 +233,6 @@ fn forget_checkpoints(records: &mut Records<'_, '_>, channels: Vec<String>) -> R
         records.delete(records.keys().checkpoint(&channel));
     }
     Ok(())
-}
-
-/// Segments of a channel in any state by id, as the command sees them. What does not decode is left
-/// out, whether the views know of it or not: how a log is cut into chunks must not matter.
-pub(crate) fn of_channel(
-    records: &Records<'_, '_>,
-    channel: &str,
-) -> Result<BTreeMap<i64, (SegmentRef, SegmentInfo)>, Stop> {
-    let committed = records.committed().views().segments().of_channel(channel);
-    let mut keys: BTreeSet<(i64, i64, i64)> =
-        committed.map(|(id, segment)| place(segment.reference(id))).collect();
-    for key in records.pending(&records.keys().all_segments()).into_keys() {
-        if let Some(DataKey::Segment(of)) = records.keys().data_key(&key) {
-            keys.insert(place(of));
-        }
-    }
-    let mut found = BTreeMap::new();
-    for (segment, collection, partition) in keys {
-        let of = SegmentRef { collection, partition, segment };
-        let value = records.value(&records.keys().segment(of))?;
-        if let Some(info) = value.and_then(|value| super::decoded(of, value))
-            && info.insert_channel == channel
-        {
-            found.insert(segment, (of, info));
-        }
-    }
-    Ok(found)
 }
 
 /// In the order of the view.

@@ -15,6 +15,7 @@ use proto::quorate::{
 };
 
 use crate::coordinator::Refusal;
+use crate::limits::CHANNEL_SEGMENTS_DROPPED_MAX;
 use crate::response::{Rejection, Response};
 use crate::testkit::Machine;
 use crate::view::{CollectionId, SegmentId};
@@ -73,13 +74,16 @@ fn of(segment: i64) -> SegmentRef {
 }
 
 fn open(segment: i64, rows: i64, expire_ts: u64, create: bool) -> Kind {
+    Kind::OpenWindows(OpenWindows { windows: vec![window(segment, rows, expire_ts, create)] })
+}
+
+fn window(segment: i64, rows: i64, expire_ts: u64, create: bool) -> Window {
     let create = create.then(|| NewSegment {
         channel: CHANNEL.to_owned(),
         rows_max: 1000,
         importing: false,
     });
-    let window = Window { segment: Some(of(segment)), rows, expire_ts, create };
-    Kind::OpenWindows(OpenWindows { windows: vec![window] })
+    Window { segment: Some(of(segment)), rows, expire_ts, create }
 }
 
 fn seal(segment: i64, last_expire_ts: u64, unused: bool) -> Kind {
@@ -448,6 +452,31 @@ fn a_dropped_channel_takes_its_segments_along_and_takes_nothing_in() {
         nothing
     "#]]
     .assert_eq(&told);
+}
+
+#[test]
+fn a_channel_of_many_segments_is_dropped_in_pieces() {
+    let mut machine = machine();
+    let n_segments = i64::try_from(CHANNEL_SEGMENTS_DROPPED_MAX).unwrap() + 1;
+    for first in (1..=n_segments).step_by(256) {
+        let windows =
+            (first..(first + 256).min(n_segments + 1)).map(|id| window(id, 100, 50, true));
+        run(&mut machine, Kind::OpenWindows(OpenWindows { windows: windows.collect() }));
+    }
+    let drop = || {
+        let segments = Vec::new();
+        Kind::DropChannel(DropChannel { channel: CHANNEL.to_owned(), node: NODE, segments })
+    };
+    let removal = |machine: &Machine| machine.state.views().assignments().removal(CHANNEL);
+    let told = run(&mut machine, drop());
+    assert!(told.ends_with(&format!(", {}] ", n_segments - 1)), "{told}");
+    let segments = machine.state.views().segments();
+    let open: Vec<_> = segments.open_of_channel(CHANNEL).map(|(id, _)| id.0).collect();
+    assert_eq!(open, [n_segments]);
+    assert_eq!(removal(&machine), Some(false), "its segments are not all dropped");
+    assert_eq!(run(&mut machine, drop()), format!("changed [{n_segments}] {CHANNEL}"));
+    assert_eq!(machine.state.views().segments().open_of_channel(CHANNEL).count(), 0);
+    assert_eq!(removal(&machine), Some(true));
 }
 
 #[test]
