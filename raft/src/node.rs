@@ -504,11 +504,9 @@ impl Node {
 
     /// On a leader: the members that answer and take no part, with their reasons.
     pub fn troubles(&self) -> BTreeMap<u64, Trouble> {
-        match self.inner.leadership.borrow().mine {
-            Some(_) => self.inner.peers.troubles(),
-            // What an earlier leadership heard may be long out of date.
-            None => BTreeMap::new(),
-        }
+        let leads = self.inner.leadership.borrow().mine.is_some();
+        // What an earlier leadership heard may be long out of date.
+        if leads { self.inner.peers.troubles() } else { BTreeMap::new() }
     }
 
     /// A read of the state failed, or found what cannot be read: nothing here can be trusted any

@@ -102,7 +102,8 @@ impl Room {
 
     pub fn view(&self) -> RoomView {
         RoomView {
-            level: *self.level.borrow(),
+            // No borrow of the level may live while the ballast is waited for: see `measure`.
+            level: self.level(),
             free_bytes: self.free_bytes.load(Ordering::Relaxed),
             low_bytes: self.policy.low_bytes,
             ballast_bytes: self.ballast.lock().size_bytes(),
@@ -256,6 +257,27 @@ pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_looks_and_whoever_measures_do_not_wait_for_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = Room::open(dir.path(), RoomPolicy { low_bytes: 1, ballast_bytes: 0 });
+        let (done, ended) = std::sync::mpsc::channel();
+        let view = |room: &Room| {
+            let _seen = room.view();
+        };
+        let looks: [fn(&Room); 3] = [Room::measure, view, view];
+        for look in looks {
+            let (room, done) = (Arc::clone(&room), done.clone());
+            std::thread::spawn(move || {
+                (0..200_000).for_each(|_| look(&room));
+                done.send(()).unwrap();
+            });
+        }
+        for _ in looks {
+            ended.recv_timeout(std::time::Duration::from_secs(60)).expect("they block each other");
+        }
+    }
 
     #[test]
     fn a_ballast_is_allocated_given_up_in_pieces_and_allocated_again() {

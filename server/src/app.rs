@@ -152,7 +152,8 @@ async fn serve(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
 /// The others must have a leader before this node stops to answer.
 async fn shut_down(node: &Node, tasks: &Tasks, deadline: Duration) {
     let until = tokio::time::Instant::now() + deadline;
-    if node.status().borrow().is_leader() && node.status().borrow().voters().count() > 1 {
+    let status = node.status().borrow().clone();
+    if status.is_leader() && status.voters().count() > 1 {
         let hand_over = tokio::time::Instant::now() + Duration::from_secs(1).min(deadline);
         if let Err(error) = node.transfer_leader(None, hand_over).await {
             warn!(%error, "leadership was not handed over");
