@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
+
 use crate::{quarantine, room};
 
 pub use ends::{RestartLoop, admit_restart, note_end};
@@ -69,7 +71,10 @@ impl OnFailure {
     /// Marks the data directory and aborts the process: no destructor may flush anything. A full
     /// disk is no sign of a bad one: the next start waits for room.
     pub fn abort(data_dir: PathBuf) -> OnFailure {
+        // Threads meet one failure together; each mark counts, so one of them leaves it.
+        let first = Mutex::new(());
         OnFailure::call(move |failure| {
+            let _until_the_end = first.lock();
             if room::is_no_space(&failure.message) {
                 let noted = room::note_full(&data_dir, &failure.to_string());
                 tracing::error!(
