@@ -157,7 +157,7 @@ disk-full:
 
 ## make bit-rot    bits flipped in the table files of a follower, then of the leader, under load (root)
 bit-rot:
-	$(call step,rotten disks with seed $(SEED),1 minute)
+	$(call step,flipped bits with seed $(SEED),1 minute)
 	$(CHAOS) bit-rot --seed $(SEED)
 
 snapshot-small:

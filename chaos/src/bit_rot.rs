@@ -1,5 +1,5 @@
-//! Bits of a table file rot on the disk of one node under load: it notices, ends, takes the state of
-//! another node and is back without a command, and nobody is ever given what the disk made up.
+//! Flips bits in table files of one node under load. The node must notice it, end, fetch the state of
+//! another node and come back without a command. No client may read a wrong pair.
 
 use std::time::{Duration, Instant};
 
@@ -16,27 +16,27 @@ use crate::torture::{Load, SMALL_LOG};
 use crate::workload::Mix;
 
 const DISK_BYTES: u64 = 1 << 30;
-/// Of the load before a disk rots.
+/// How long the load runs before bits are flipped.
 const FILLS: Duration = Duration::from_secs(5);
 /// Flipped in one file, so that some hit what is read.
 const BITS: u64 = 64;
-/// A file may be one that nothing reads any more: then another one rots, too.
+/// Files in which bits are flipped at the most: some are not read any more.
 const FILES_MAX: usize = 10;
-/// How long a node may read around a file before another one rots.
+/// How long to wait for the node to notice before bits of another file are flipped.
 const UNNOTICED_MAX: Duration = Duration::from_secs(10);
-/// Until a node whose disk rotted stays: one may find the damage.
+/// Starts of a damaged node at the most: the first one may find more damage and end.
 const STARTS_MAX: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
 const CALL: Duration = Duration::from_secs(5);
 
-/// Whose disk rots.
+/// The node whose files are damaged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Victim {
     Leader,
     Follower,
 }
 
-/// Whose disks, one after the other.
+/// Which nodes to damage, one after the other, and from which seed.
 #[derive(Clone, Debug)]
 pub struct BitRotOptions {
     pub cluster: ClusterOptions,
@@ -49,7 +49,7 @@ pub struct BitRotOptions {
 /// # Errors
 /// A node did not notice, or was not back by itself.
 pub async fn run(options: &BitRotOptions) -> Result<bool> {
-    report::progress(format!("bits rot, seed {}", options.seed));
+    report::progress(format!("flipped bits, seed {}", options.seed));
     let mut random = StdRng::seed_from_u64(options.seed);
     let mut prepared = options.cluster.clone();
     prepared.forgetful_disks = Some(DISK_BYTES);
@@ -82,23 +82,27 @@ async fn live(cluster: &mut Cluster, options: &BitRotOptions, random: &mut StdRn
     if concluded.digests.iter().any(|(_, hash)| *hash != concluded.digests[0].1) {
         violations.push(format!("the nodes differ: {:08x?}", concluded.digests));
     }
+    if concluded.verdict.n_undecided > 0 {
+        violations.push(format!("{} registers were not decided", concluded.verdict.n_undecided));
+    }
     for text in &violations {
         report::line(format!("  VIOLATION {text}"));
     }
     report::line(match violations.is_empty() {
-        true => "  green: nobody was given what the disk made up, every node came back, all agree",
+        true => "  green: no client read a wrong pair, every node came back, all agree",
         false => "  RED",
     });
     Ok(violations.is_empty())
 }
 
-/// One node's files rot until it notices; then it is started again, as its service manager would.
+/// Flips bits in files of one node until it notices and ends; then starts it again, as a service
+/// manager does.
 async fn rot(cluster: &mut Cluster, victim: Victim, at: usize, random: &mut StdRng) -> Result<()> {
     let name = cluster.nodes[at].name.clone();
     let began = Instant::now();
     let mut n_files = 0;
     while cluster.nodes[at].process.exited_by_itself().is_none() {
-        ensure!(n_files < FILES_MAX, "{name} noticed nothing of {n_files} rotten files");
+        ensure!(n_files < FILES_MAX, "{name} noticed nothing of {n_files} damaged files");
         let disks = cluster.forgetful.as_mut().context("no disks")?;
         let path = disks.flip(at, ".sst", BITS, random.random())?;
         n_files += 1;
@@ -129,7 +133,7 @@ async fn start_until_it_stays(cluster: &mut Cluster, at: usize) -> Result<usize>
         cluster.nodes[at].process.start()?;
         let ready = cluster.wait_ready(PATIENCE).await;
         if cluster.nodes[at].process.exited_by_itself().is_none() {
-            return ready.map(|()| n_starts).context("a node whose disk rotted comes back");
+            return ready.map(|()| n_starts).context("the damaged node must come back");
         }
     }
     bail!("{} ended at each of {STARTS_MAX} starts", cluster.nodes[at].name)

@@ -49,7 +49,8 @@ pub enum Mode {
     /// Each call to its disk takes half a second; later none does, which must disturb nobody. Needs
     /// root.
     SlowDisk,
-    /// As slow-disk, of a follower.
+    /// Each call to the disk of a follower takes half a second; later none does, which must disturb
+    /// nobody. Needs root.
     SlowFollowerDisk,
 }
 

@@ -120,10 +120,10 @@ enum Command {
     BitRot {
         #[command(flatten)]
         target: Target,
-        /// Whose disk, one after the other
+        /// Which nodes to damage, one after the other
         #[arg(long, value_enum, value_delimiter = ',', default_value = "follower,leader")]
         whose: Vec<Victim>,
-        /// The bits follow from it [default: drawn, and printed]
+        /// The seed that decides which bits are flipped [default: drawn, and printed]
         #[arg(long)]
         seed: Option<u64>,
     },

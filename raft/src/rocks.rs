@@ -47,7 +47,7 @@ pub enum StateOpenError {
     #[error("state {}: another process has it open: stop that one first", .0.display())]
     InUse(PathBuf),
     #[error(
-        "state {}: {source}; where the disk is sound, the next start takes the state of another \
+        "state {}: {source}; if the state is damaged, the next start takes the state of another \
          member",
         path.display()
     )]
